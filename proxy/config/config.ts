@@ -5,8 +5,9 @@ import type { Policy } from '../model/policy.ts';
 import type { TargetKey } from '../model/target.ts';
 
 /**
- * Where the destination of an accepted connection comes from: `auto` asks the kernel and takes the local address where there was no
- * redirect, `required` refuses connections that were not redirected, `off` always takes the local address.
+ * Where the destination of an accepted connection comes from: `auto` asks the kernel and takes the local
+ * address where there was no redirect, `required` refuses connections that were not redirected, `off` always
+ * takes the local address.
  */
 export type OriginalDstMode = 'auto' | 'required' | 'off';
 
@@ -45,7 +46,7 @@ export interface Config {
     readonly defaultPolicy: Policy;
     /** What the `cluster-…` policies mean by the cluster. */
     readonly clusterNetworks: readonly Cidr[];
-    /** Explicit listeners for the application's `port` on loopback; port 0 in `listen` takes any free port. */
+    /** Explicit listeners for the application's `port` on loopback; port 0 in `listen` is any free port. */
     readonly ports: readonly {
       readonly listen: SocketAddress;
       readonly port: number;
@@ -74,7 +75,8 @@ export interface Config {
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 
 /**
- * `config` as plain JSON with addresses as text. It shows everything: a configuration holds the paths of secrets, never secrets.
+ * `config` as plain JSON with addresses as text. It shows everything: a configuration holds the paths of
+ * secrets, never secrets.
  */
 export function describeConfig(config: Config): Json {
   return describe(config);

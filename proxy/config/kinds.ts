@@ -1,11 +1,12 @@
 /**
- * The kinds of single values a setting may have. Every value is text when it comes in, whether from YAML, the environment or a
- * flag, so that a value means the same wherever it is written (`off` is never a boolean, `010` never a number).
+ * The kinds of single values a setting may have. Every value is text when it comes in, whether from YAML, the
+ * environment or a flag, so that a value means the same wherever it is written (`off` is never a boolean,
+ * `010` never a number).
  */
 import { resolve } from 'node:path';
 import { Cidr, parsePort, parseSocketAddress, type SocketAddress } from '../core/address.ts';
 
-/** Why a text is not a value of its kind: a sentence whose subject is the setting, such as `must be …, is "x"`. */
+/** Why a text is not a value of its kind: a sentence about the setting, such as `must be …, is "x"`. */
 export class Mistake {
   readonly message: string;
 
@@ -42,7 +43,7 @@ function kind<T>(
   return { allowed, parse: (text, base) => parse(text, base) ?? refuse(text), format };
 }
 
-/** One of `values`. `later` are values of Ferrule's design that this version does not have, with the reason. */
+/** One of `values`. `later` are values of Ferrule's design that this version lacks, with the reason. */
 export function choice<const T extends string>(
   values: readonly T[],
   later: Readonly<Record<string, string>> = {},
@@ -120,7 +121,7 @@ export const freeListen: Kind<SocketAddress> = kind(
 /** A network in prefix notation or a single address. */
 export const cidr: Kind<Cidr> = kind('a network such as 10.0.0.0/8 or fd00::/8', (text) => Cidr.parse(text));
 
-/** Number of workers: 1 to 64, or `auto`. Above 64 the listeners' and pools' shares get too small to be useful. */
+/** Number of workers: 1 to 64, or `auto`. Beyond 64 the share of each in listeners and pools is too small. */
 export const workers: Kind<number | 'auto'> = kind('auto or a number of 1 to 64', (text) => {
   if (text === 'auto') return text;
   return /^[1-9]\d?$/.test(text) && Number(text) <= 64 ? Number(text) : undefined;
@@ -153,7 +154,7 @@ export const zone: Kind<string> = kind(
   (text) => (/^[A-Za-z0-9](?:[-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$/.test(text) ? text : undefined),
 );
 
-/** A service as a target key: `name.namespace:port` with a port's number or its name (RFC 6335 section 5.1). */
+/** A service as a target key: `name.namespace:port`, a port's number or name (RFC 6335 section 5.1). */
 export const service: Kind<string> = kind(
   'name.namespace:port, such as payments.default:8080 or payments.default:http',
   (text) => {

@@ -129,8 +129,8 @@ function readEnvironment(env: NodeJS.ProcessEnv, findings: Findings): Layer {
 }
 
 /**
- * Other variables may bear our prefix (an image's version, what Kubernetes makes of a service called ferrule): only those that can hardly
- * be anything else than a misspelt setting are mistakes.
+ * Other variables may bear our prefix (an image's version, what Kubernetes makes of a service called
+ * ferrule): only those that can hardly be anything else than a misspelt setting are mistakes.
  */
 function reportUnknownVariable(variable: string, text: string, findings: Findings): void {
   if (!variable.startsWith('FERRULE_') || variable === FILE_VARIABLE) return;

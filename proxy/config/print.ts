@@ -3,9 +3,9 @@ import { NAMED_SETTINGS, type NamedSetting } from './settings.ts';
 
 const HEADER = `# Ferrule's configuration: every setting with its default.
 #
-# Each can also be given as an environment variable, which wins over this file, or as a flag, which wins over both.
-# Lists accept a single value; in variables and flags their items are separated by commas, and [] is the empty list.
-# Durations are written 500ms, 3s, 2m or 1h. Relative paths start at the folder of this file.
+# Each can also be given as an environment variable, which wins over this file, or as a flag, which wins over
+# both. Lists accept a single value; in variables and flags their items are separated by commas, and [] is the
+# empty list. Durations are written 500ms, 3s, 2m or 1h. Relative paths start at the folder of this file.
 `;
 
 const SECTIONS: Readonly<Record<string, string>> = {
@@ -35,7 +35,9 @@ export function printDefaultConfig(): string {
 
 function printSetting({ env, flag, setting }: NamedSetting, key: string, indent: string): string {
   const { help, default: initial, example, shape } = setting;
-  const comment = help.replace(/^/gm, `${indent}# `);
-  const value = initial === undefined ? `# ${key}: ${example}` : `${key}: ${shape.format(initial)}`;
-  return `${comment}\n${indent}# ${env}, --${flag}\n${indent}${value}\n`;
+  const lines = [...help.split('\n').map((line) => `# ${line}`), `# ${env}, --${flag}`];
+  if (initial === undefined) lines.push(`# ${key}: ${example?.yaml}`);
+  else if (example !== undefined) lines.push(`# For example: ${example.yaml}`);
+  if (initial !== undefined) lines.push(`${key}: ${shape.format(initial)}`);
+  return lines.map((line) => `${indent}${line}\n`).join('');
 }

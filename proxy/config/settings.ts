@@ -1,6 +1,6 @@
 /**
- * The table of settings. It alone says which there are: the file's keys, the environment variables, the flags, the default
- * file and the help are all made from it.
+ * The table of settings. It alone says which there are: the file's keys, the environment variables, the
+ * flags, the default file and the help are all made from it.
  */
 import { parseSocketAddress, type SocketAddress } from '../core/address.ts';
 import { LOG_LEVELS } from '../core/log.ts';
@@ -8,38 +8,44 @@ import { POLICIES } from '../model/policy.ts';
 import * as kinds from './kinds.ts';
 import { list, optional, record, required, type Shape, scalar } from './shapes.ts';
 
+/** A value as it may be written. */
+export interface Example {
+  /** In the file. */
+  readonly yaml: string;
+  /** In a variable or flag. */
+  readonly text: string;
+}
+
 /** One setting: a leaf of the table. */
 export class Setting<T> {
   readonly shape: Shape<T>;
   readonly default: T;
   /** For `--help` and the default file; a line break where one line would be too long. */
   readonly help: string;
-  /** What a setting without a default may look like. */
-  readonly example: string | undefined;
+  /** Given where the default does not show how a value is written. */
+  readonly example: Example | undefined;
+  /** False for what the design has and this version refuses. */
+  readonly inThisVersion: boolean;
 
-  constructor(shape: Shape<T>, initial: T, help: string, example?: string) {
+  constructor(shape: Shape<T>, initial: T, help: string, example?: Example, inThisVersion = true) {
     this.shape = shape;
     this.default = initial;
     this.help = help;
     this.example = example;
-  }
-
-  /** False for what the design has and this version refuses. */
-  get inThisVersion(): boolean {
-    return this.default !== undefined || this.example !== undefined;
+    this.inThisVersion = inThisVersion;
   }
 }
 
-function setting<T>(shape: Shape<T>, initial: NoInfer<T>, help: string): Setting<T> {
-  return new Setting(shape, initial, help);
+function setting<T>(shape: Shape<T>, initial: NoInfer<T>, help: string, example?: Example): Setting<T> {
+  return new Setting(shape, initial, help, example);
 }
 
 function withoutDefault<T>(shape: Shape<T>, help: string, example: string): Setting<T | undefined> {
-  return new Setting<T | undefined>(shape, undefined, help, example);
+  return new Setting<T | undefined>(shape, undefined, help, { yaml: example, text: example });
 }
 
 function later(what: string): Setting<undefined> {
-  return new Setting<undefined>(scalar(kinds.notYet(what)), undefined, `Not in this version: ${what}.`);
+  return new Setting<undefined>(scalar(kinds.notYet(what)), undefined, '', undefined, false);
 }
 
 const MTLS = 'mutual TLS';
@@ -88,7 +94,8 @@ export const SETTINGS = {
       ),
     ),
     [],
-    'Where services are learned from, asked in order: { source: file, path: ./mesh.d }; as text file:./mesh.d.',
+    'Where services are learned from, asked in order.',
+    { yaml: '{ source: file, path: ./mesh.d }', text: 'file:./mesh.d' },
   ),
   outbound: {
     listen: setting(
@@ -118,7 +125,11 @@ export const SETTINGS = {
         ]),
       ),
       [],
-      'Explicit listeners, no iptables: { listen: 127.0.0.1:5000, service: payments.default:8080 }; as text LISTEN=SERVICE.',
+      'Explicit listeners, which need no iptables: whoever connects is taken to the service.',
+      {
+        yaml: '[ { listen: 127.0.0.1:5000, service: payments.default:8080 } ]',
+        text: '127.0.0.1:5000=payments.default:8080',
+      },
     ),
   },
   inbound: {
@@ -133,11 +144,10 @@ export const SETTINGS = {
       'all-unauthenticated',
       `Who may connect to ports without a policy:\n${POLICIES.join(', ')}.`,
     ),
-    clusterNetworks: setting(
-      list(scalar(kinds.cidr)),
-      [],
-      'The networks the cluster-* policies mean, such as [ 10.0.0.0/8, "fd00::/8" ].',
-    ),
+    clusterNetworks: setting(list(scalar(kinds.cidr)), [], 'The networks the cluster-* policies mean.', {
+      yaml: '[ 10.0.0.0/8, "fd00::/8" ]',
+      text: '10.0.0.0/8,fd00::/8',
+    }),
     ports: setting(
       list(
         record(
@@ -150,7 +160,11 @@ export const SETTINGS = {
         ),
       ),
       [],
-      'Explicit ports, no iptables: { listen: 0.0.0.0:18080, port: 8080, policy: deny }; as text LISTEN=PORT/POLICY.',
+      'Explicit listeners, which need no iptables, for ports of the application on loopback.',
+      {
+        yaml: '[ { listen: 0.0.0.0:18080, port: 8080, policy: deny } ]',
+        text: '0.0.0.0:18080=8080/deny',
+      },
     ),
   },
   admin: {

@@ -1,6 +1,6 @@
 /**
- * The shapes settings take (one value, a list, a list of records) and the reading of what was written into them. A reader
- * reports and goes on, so that one run shows every mistake.
+ * The shapes settings take (one value, a list, a list of records) and the reading of what was written into
+ * them. A reader reports and goes on, so that one run shows every mistake.
  */
 import { nearest } from '../core/nearest.ts';
 import { type Kind, Mistake, quote } from './kinds.ts';
@@ -78,6 +78,8 @@ export class Findings {
 
 /** How a setting is written and read. */
 export interface Shape<T> {
+  /** True when several values may be given. */
+  readonly isList: boolean;
   /** The value of `raw`; undefined after its mistakes were reported. Relative paths start from `base`. */
   read(raw: Raw, name: string, base: string, findings: Findings): T | undefined;
   /** What the text of an environment variable or flag stands for. */
@@ -89,6 +91,7 @@ export interface Shape<T> {
 /** One value. */
 export function scalar<T>(kind: Kind<T>): Shape<T> {
   return {
+    isList: false,
     read(raw, name, base, findings) {
       const value =
         raw.type === 'scalar' ? kind.parse(raw.text, base) : new Mistake(wrongShape(raw, kind.allowed));
@@ -107,6 +110,7 @@ export function scalar<T>(kind: Kind<T>): Shape<T> {
 /** A list, which may be written as a single value; in text comma-separated, `[]` when empty. */
 export function list<T>(item: Shape<T>): Shape<readonly T[]> {
   return {
+    isList: true,
     read(raw, name, base, findings) {
       if (raw.type === 'nothing') {
         findings.report(raw.place, name, 'has no value: leave it out for the default, or write []');
@@ -149,12 +153,14 @@ type Fields<R> = { readonly [K in keyof R]: Field<R[K]> };
 
 /**
  * A map with fixed keys.
- * @param shorthand how it is written in an environment variable or flag: the keys, and what separates each from the one before,
- * as in `['listen', '=', 'service']`; trailing keys may be left out when they are optional.
+ * @param shorthand how it is written in an environment variable or flag: the keys, and what separates each
+ * from the one before, as in `['listen', '=', 'service']`; trailing keys may be left out when they are
+ * optional.
  */
 export function record<R extends object>(fields: Fields<R>, shorthand: readonly string[]): Shape<R> {
   const keys = Object.keys(fields) as (keyof R & string)[];
   return {
+    isList: false,
     read(raw, name, base, findings) {
       if (raw.type !== 'map') {
         findings.report(

@@ -4,9 +4,10 @@
 const LONGEST_WORD = 64;
 
 /**
- * The candidate that takes the fewest edits (insert, delete, replace, swap of neighbours; upper and lower case are the
- * same) to become `word`.
- * @returns undefined when none is within a third of the word's length, at least 1 edit: a worse guess misleads.
+ * The candidate that takes the fewest edits (insert, delete, replace, swap of neighbours; upper and lower
+ * case are the same) to become `word`.
+ * @returns undefined when none is within a third of the word's length, at least 1 edit: worse guesses
+ * mislead.
  */
 export function nearest(word: string, candidates: Iterable<string>): string | undefined {
   if (word.length > LONGEST_WORD) return undefined;
@@ -22,7 +23,7 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
   return best;
 }
 
-/** Optimal string alignment distance, row by row: `rows[i][j]` turns the first i letters of a into the first j of b. */
+/** Optimal string alignment distance: `row[j]` of round i turns i letters of a into j letters of b. */
 function editDistance(a: string, b: string): number {
   let beforePrevious: number[] = [];
   let previous = Array.from({ length: b.length + 1 }, (_, j) => j);

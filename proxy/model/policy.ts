@@ -1,8 +1,8 @@
 /** Who may connect to a port of the application. */
 
 /**
- * Policies for ports no resource speaks of, under the names Linkerd gives them. `cluster-…` adds "from the cluster's networks";
- * `audit` lets everyone in and logs who would have been refused.
+ * Policies for ports no resource speaks of, under the names Linkerd gives them. `cluster-…` adds "from the
+ * cluster's networks"; `audit` lets everyone in and logs who would have been refused.
  */
 export const POLICIES = [
   'all-unauthenticated',

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { describeConfig } from '../../proxy/config/config.ts';
+import { type Config, describeConfig } from '../../proxy/config/config.ts';
 import { type ConfigInput, loadConfig } from '../../proxy/config/load.ts';
 import { printDefaultConfig } from '../../proxy/config/print.ts';
 import { NAMED_SETTINGS } from '../../proxy/config/settings.ts';
@@ -64,12 +64,23 @@ t.test('the printed default file changes nothing and names every setting', async
   );
 });
 
-t.test('the examples of settings without a default are valid', async (t) => {
-  const text = printDefaultConfig().replace(/^( *)# (pod|zone|tokenFile): /gm, '$1$2: ');
-  const config = await load(t, text);
-  t.equal(config.workload.pod, 'web-0');
-  t.equal(config.workload.zone, 'eu-1a');
-  t.equal(config.admin.tokenFile, '/run/ferrule/admin-token');
+t.test('the examples are valid, and mean the same in the file and as text', async (t) => {
+  const env: Record<string, string> = {};
+  let yaml = printDefaultConfig();
+  for (const { name, env: variable, setting } of NAMED_SETTINGS) {
+    if (setting.example === undefined) continue;
+    env[variable] = setting.example.text;
+    const key = name.split('.').at(-1);
+    const [comment, value] = setting.default === undefined ? ['# ', setting.example.yaml] : ['', '[]'];
+    const changed = yaml.replace(`${comment}${key}: ${value}\n`, `${key}: ${setting.example.yaml}\n`);
+    t.not(changed, yaml, name);
+    yaml = changed;
+  }
+  t.chdir(t.testdir({ 'ferrule.yaml': yaml }));
+  const { file: _, ...fromFile } = await loadConfig({ file: 'ferrule.yaml', ...nothing });
+  const { file: none, ...fromText } = await loadConfig({ env, flags: {} });
+  t.strictSame(describeConfig(fromFile as Config), describeConfig(fromText as Config));
+  t.equal(fromFile.outbound.listeners.length, 1);
 });
 
 t.test('reads a complete file', async (t) => {

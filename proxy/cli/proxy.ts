@@ -1,0 +1,81 @@
+/** `ferrule proxy`: runs the sidecar. */
+
+import { loadConfig } from '../config/load.ts';
+import { printDefaultConfig } from '../config/print.ts';
+import { NAMED_SETTINGS, type NamedSetting } from '../config/settings.ts';
+import { EXIT } from '../core/errors.ts';
+import {
+  type Command,
+  type CommandFace,
+  formatUsage,
+  type OptionSpec,
+  type ParsedOptions,
+  parseOptions,
+} from './command.ts';
+
+const SETTINGS_HERE = NAMED_SETTINGS.filter(({ setting }) => setting.inThisVersion);
+
+const FACE: CommandFace<Record<string, OptionSpec>> = {
+  name: 'proxy',
+  summary: 'run the sidecar proxy',
+  description: `
+Carries the TCP traffic of the application beside it until SIGTERM or SIGINT. The configuration is one YAML file,
+overridden by environment variables (--outbound-listen is FERRULE_OUTBOUND_LISTEN), overridden by these flags.
+Every mistake in it is reported before anything is bound, with exit status ${EXIT.usage}.
+
+A LIST is separated by commas; [] is the empty list. Durations are written 500ms, 3s, 2m or 1h.`,
+  options: {
+    config: { short: 'c', value: 'FILE', help: 'the configuration file (FERRULE_CONFIG)' },
+    'print-config': { help: 'print the complete default configuration with comments, and end' },
+    ...Object.fromEntries(SETTINGS_HERE.map((named) => [named.flag, settingOption(named)])),
+  },
+  examples: [
+    'ferrule proxy --print-config > ferrule.yaml',
+    'ferrule proxy --config ferrule.yaml --log-level debug',
+    'ferrule proxy --discovery file:./mesh.d --outbound-listeners 127.0.0.1:5000=payments.default:8080',
+  ],
+};
+
+export const command: Command = {
+  name: FACE.name,
+  summary: FACE.summary,
+  usage: formatUsage(FACE),
+  run,
+};
+
+async function run(args: readonly string[]): Promise<number> {
+  const options = parseOptions(FACE, args);
+  if (options.flag('print-config')) {
+    process.stdout.write(printDefaultConfig());
+    return EXIT.ok;
+  }
+  const config = await loadConfig({
+    file: options.text('config'),
+    env: process.env,
+    flags: givenSettings(options),
+  });
+  const { runProxy } = await import('../main.ts');
+  return runProxy(config);
+}
+
+function givenSettings(options: ParsedOptions<Record<string, OptionSpec>>): Record<string, string> {
+  const flags: Record<string, string> = {};
+  for (const { flag, setting } of SETTINGS_HERE) {
+    const given = options.list(flag);
+    if (given.length > 0) flags[flag] = setting.shape.isList ? given.join(',') : given[given.length - 1];
+  }
+  return flags;
+}
+
+function settingOption({ setting }: NamedSetting): OptionSpec {
+  const { shape, help, default: initial, example } = setting;
+  const like = example === undefined ? '' : `, such as ${example.text}`;
+  const standard = initial === undefined ? '' : ` (default ${asText(shape.format(initial), initial)})`;
+  const text = `${help[0].toLowerCase()}${help.slice(1).replace(/\.$/, '')}${like}${standard}`;
+  return shape.isList ? { value: 'LIST', multiple: true, help: text } : { value: 'VALUE', help: text };
+}
+
+/** A default as it would be given here: lists of addresses are the only ones YAML writes differently. */
+function asText(formatted: string, initial: unknown): string {
+  return Array.isArray(initial) && initial.length > 0 ? initial.join(',') : formatted;
+}
