@@ -39,11 +39,12 @@ process.stderr.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });
 
-// Writes to pipes, files and terminals are synchronous on Linux, so ending here loses no output.
-process.exit(
-  await dispatch(process.argv.slice(2), COMMANDS, {
-    out: (text) => void process.stdout.write(text),
-    err: (text) => void process.stderr.write(text),
-    version,
-  }),
-);
+const status = await dispatch(process.argv.slice(2), COMMANDS, {
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+  version,
+});
+// Through the stream's queue: what was written before comes first, and if that failed the handler above has the word.
+process.stdout.write('', (error) => {
+  if (error == null) process.exit(status);
+});
