@@ -106,8 +106,8 @@ t.test('addresses that cannot both be bound', async (t) => {
   t.strictSame(await clash('admin: { listen: 127.0.0.1:4143 }'), [
     'F:1: admin.listen[0]: 127.0.0.1:4143 is taken by inbound.listen (its default: 0.0.0.0:4143)',
   ]);
-  t.strictSame(await clash('outbound:\n  listen: 0.0.0.0:4191'), [
-    'F:2: outbound.listen[0]: 0.0.0.0:4191 is taken by admin.listen (its default: 0.0.0.0:4191)',
+  t.strictSame(await clash('outbound:\n  listen: 127.0.0.1:4191'), [
+    'F:2: outbound.listen[0]: 127.0.0.1:4191 is taken by admin.listen (its default: 0.0.0.0:4191)',
   ]);
   t.strictSame(
     await clash(
@@ -148,6 +148,17 @@ t.test('settings that need others', async (t) => {
   t.strictSame(await mistakes(t, 'shutdown:\n  grace: 1s\n  drainDelay: 2s'), [
     'F:3: shutdown.drainDelay: must not be longer than shutdown.grace, which includes it',
   ]);
+});
+
+t.test('what is wrong by itself makes nothing else wrong', async (t) => {
+  const one = async (yaml: string, mistake: RegExp) =>
+    t.match(await mistakes(t, yaml), { length: 1, 0: mistake });
+  await one('shutdown:\n  grace: soon\n  drainDelay: 1m', /^F:2: shutdown.grace: /);
+  const listeners = 'outbound:\n  listeners: { listen: 127.0.0.1:81, service: a.b:80 }';
+  await one(`discovery: mesh.d\n${listeners}`, /^F:1: discovery\[0\]: /);
+  await one('a: [ x: ] ] y: }', /^F:1: not valid YAML: /);
+  await one('outbound:\n  discoveryTimeout: 9ms', /^F:2: outbound.discoveryTimeout: .*of 10ms to 10m/);
+  await one('outbound:\n  discoveryTimeout: 11m', /^F:2: outbound.discoveryTimeout: .*of 10ms to 10m/);
 });
 
 t.test('broken YAML', async (t) => {
