@@ -59,3 +59,26 @@ t.test('the help names every setting of this version and no other', async (t) =>
     t.equal(command.usage.includes(` --${flag} `), setting.inThisVersion, flag);
   }
 });
+
+t.test('--print-hosts gives services with a virtual IP their names', async (t) => {
+  const service = (name: string, namespace: string, ip: string) =>
+    `apiVersion: v1\nkind: Service\nmetadata: { name: ${name}, namespace: ${namespace} }\n` +
+    `spec: { clusterIP: ${ip}, ports: [ { port: 80 } ] }\n`;
+  const folder = t.testdir({
+    a: { 'web.yaml': service('web', 'shop', '10.96.0.10'), 'old.yaml': service('old', 'shop', 'None') },
+    b: { 'db.yaml': service('db', 'data', '10.96.0.11') },
+    broken: { 'web.yaml': 'kind: Service\napiVersion: v1\nmetadata: [' },
+  });
+  const args = ['--print-hosts', '--workload-namespace', 'shop', '--discovery'];
+  const { status, stdout } = ferruleProxy([...args, `file:${folder}/a,file:${folder}/b`]);
+  t.equal(
+    stdout,
+    '10.96.0.11 db.data.svc.cluster.local db.data\n10.96.0.10 web.shop.svc.cluster.local web.shop web\n',
+  );
+  t.equal(status, EXIT.ok);
+  const broken = ferruleProxy([...args, `file:${folder}/a,file:${folder}/broken`]);
+  t.equal(broken.status, EXIT.failure);
+  t.equal(broken.stdout, '', 'half a hosts file is none');
+  t.match(broken.stderr, /broken\/web\.yaml:\d+: /);
+  t.equal(ferruleProxy(['--print-hosts']).status, EXIT.usage, 'nothing to print from');
+});
