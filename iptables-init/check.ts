@@ -41,9 +41,8 @@ export async function checkCapture(
       `this check runs with the proxy's uid ${options.proxyUid} or gid, whose traffic is exempt: run it as another user`,
     );
   } else {
-    for (const family of families) {
-      report(findings, family, options, await probeOutbound(options, family));
-    }
+    const results = await Promise.all(families.map((family) => probeOutbound(options, family)));
+    for (const [index, family] of families.entries()) report(findings, family, options, results[index]);
   }
   if (!findings.failed && !findings.captured) {
     fail(
