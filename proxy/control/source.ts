@@ -27,7 +27,7 @@ export interface DiscoverySource {
    * change with a new frozen snapshot; never called for an unchanged answer.
    */
   watch(target: TargetKey, onAnswer: (snapshot: TargetSnapshot) => void): Unwatch;
-  /** Calls back whenever `health` changed. */
+  /** Calls back whenever `synced` or `error` of the health changed; the time of the last good answer alone is no change. */
   onHealth(listener: () => void): void;
   /** Reads for the first time and starts following changes; resolves after the first attempt, good or bad. */
   start(): Promise<void>;
