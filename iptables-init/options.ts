@@ -31,8 +31,8 @@ type ListFlag =
 /** The largest uid and gid: (uid_t) -1 means "nobody in particular" to the kernel. */
 const LARGEST_ID = 2 ** 32 - 2;
 
-/** An hour: longer waits for the xtables lock are a mistake in the unit. */
-const LONGEST_WAIT_SECONDS = 3600;
+/** Below the two minutes after which a program that does not end is given up. */
+const LONGEST_WAIT_SECONDS = 100;
 
 /** What is captured. Mistakes are added to `mistakes`; the result is then of no use. */
 export function readCaptureOptions(raw: RawOptions, mistakes: string[]): CaptureOptions {

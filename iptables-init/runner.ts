@@ -84,7 +84,7 @@ export function removeCapture(tools: Tools, run: RunOptions): string[] {
   // The best candidate is one that can be read, if there is any.
   const [backend] = candidateBackends(tools, 'auto');
   const found = scan(tools, backend, 4);
-  if (!found.ok) throw unusable(backend.programs[4], 4, found.complaint);
+  if (!found.ok) throw unusable(tools, backend.programs[4], 4, found.complaint);
   return sweep(tools, run, () => false);
 }
 
@@ -160,16 +160,16 @@ function sweep(
       const program = backend.programs[family];
       const target = { backend, family, waitSeconds: run.waitSeconds };
       const complaint = change(tools, target, found.table, NOTHING);
-      if (complaint !== undefined) throw unusable(program, family, complaint);
+      if (complaint !== undefined) throw unusable(tools, program, family, complaint);
       removed.push(`removed Ferrule's IPv${family} rules from ${program}`);
     }
   }
   return removed;
 }
 
-function unusable(program: string, family: Family, complaint: string): UserError {
+function unusable(tools: Tools, program: string, family: Family, complaint: string): UserError {
   return new UserError(
-    `${program} cannot be used: ${complaint}\n${adviceFor(complaint, program, family)}`,
+    `${program} cannot be used: ${complaint}\n${adviceFor(tools, complaint, program, family)}`,
     EXIT.unavailable,
   );
 }
@@ -177,7 +177,7 @@ function unusable(program: string, family: Family, complaint: string): UserError
 function cannotApply(failures: readonly Failure[], tools: Tools, ipv6: Ipv6Mode): UserError {
   const lines = failures.flatMap(({ program, family, complaint }) => [
     `${program}: ${complaint}`,
-    `  ${adviceFor(complaint, program, family)}`,
+    `  ${adviceFor(tools, complaint, program, family)}`,
   ]);
   const half = failures.find(({ halfApplied }) => halfApplied !== undefined)?.halfApplied;
   const state =

@@ -4,6 +4,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { EXIT, UserError } from '../proxy/core/errors.ts';
 import type { Family } from './rules.ts';
 
@@ -23,10 +24,18 @@ export interface Tools {
   run(program: string, args: readonly string[], input?: string): ToolResult;
   /** Interfaces (and `default`, for those to come) that may carry IPv6; empty when IPv6 is off. */
   ipv6Interfaces(): string[];
+  /** This process may change the network namespace; programs with capabilities of their own may even if it may not. */
+  mayAdminister(): boolean;
 }
 
 /** Where distributions keep iptables; missing from the PATH of ordinary users and of many containers. */
 const SYSTEM_PATHS = '/usr/local/sbin:/usr/sbin:/sbin';
+
+/** CAP_NET_ADMIN (12) and CAP_NET_RAW (13), see capabilities(7). */
+const NEEDED_CAPABILITIES = (1n << 12n) | (1n << 13n);
+
+const PRIVILEGE_ADVICE =
+  'needs root or the capabilities CAP_NET_ADMIN and CAP_NET_RAW in this network namespace';
 
 /** Longer than any wait for the xtables lock that makes sense: a hung program must not hang a pod's start for good. */
 const TOOL_TIMEOUT_MS = 120_000;
@@ -66,6 +75,12 @@ export const systemTools: Tools = {
       .filter(([name, disabled]) => disabled === '0' && name !== 'lo' && name !== 'all')
       .map(([name]) => name);
   },
+
+  mayAdminister() {
+    const effective =
+      /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0';
+    return (BigInt(`0x${effective}`) & NEEDED_CAPABILITIES) === NEEDED_CAPABILITIES;
+  },
 };
 
 /** Drops what iptables says on every occasion: warnings about the other back end, pointers to its help. */
@@ -76,8 +91,8 @@ function withoutNoise(complaint: string): string {
   return lines.join('\n');
 }
 
-/** Turns what iptables complained about into what its user can do. */
-export function adviceFor(complaint: string, program: string, family: Family): string {
+/** Turns what a program complained about into what its user can do. */
+export function adviceFor(tools: Tools, complaint: string, program: string, family: Family): string {
   const legacyModules = family === 4 ? 'iptable_nat xt_REDIRECT' : 'ip6table_nat xt_REDIRECT';
   const known: readonly (readonly [RegExp, string])[] = [
     [
@@ -85,17 +100,14 @@ export function adviceFor(complaint: string, program: string, family: Family): s
       'the lock file cannot be written: make /run writable (an emptyDir in a pod) or set XTABLES_LOCKFILE to a ' +
         'path that is; without root, run as root',
     ],
-    [
-      /permission denied|operation not permitted|must be root/i,
-      'needs root or the capabilities CAP_NET_ADMIN and CAP_NET_RAW in this network namespace',
-    ],
+    [/permission denied|operation not permitted|must be root/i, PRIVILEGE_ADVICE],
     [/xtables lock/i, 'another program holds the xtables lock: raise --wait, or end that program'],
     [
       /initialize nft|protocol not supported|netlink/i,
       'the kernel has no nf_tables: load nf_tables and nft_chain_nat, or use --iptables-mode legacy',
     ],
     [
-      /table does not exist|can't initialize|no chain\/target\/match|couldn't load|missing kernel module|not supported/i,
+      /table does not exist|(can't|unable to) initialize|no chain\/target\/match|couldn't load|missing kernel module|not supported/i,
       `the kernel or ${program} lacks something for NAT: load ${legacyModules} xt_owner xt_multiport xt_comment ` +
         '(legacy) or nft_chain_nat nft_compat (nft)',
     ],
@@ -104,6 +116,9 @@ export function adviceFor(complaint: string, program: string, family: Family): s
       'the nat table was written by the nft program: use --iptables-mode legacy',
     ],
   ];
+  if (complaint.includes('is not installed')) return 'nothing was tried with it';
+  // Some programs call every failure a missing table.
+  if (!tools.mayAdminister() && !/lock file/i.test(complaint)) return PRIVILEGE_ADVICE;
   return known.find(([pattern]) => pattern.test(complaint))?.[1] ?? 'see the message above';
 }
 

@@ -37,6 +37,10 @@ class Machine implements Tools {
     return this.ipv6;
   }
 
+  mayAdminister(): boolean {
+    return true;
+  }
+
   run(program: string, args: readonly string[], input = ''): ToolResult {
     this.calls.push([program, ...args].join(' '));
     const base = program.replace(/-(save|restore)$/, '');
