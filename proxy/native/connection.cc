@@ -1,0 +1,308 @@
+#include "connection.h"
+
+#include <cerrno>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "engine.h"
+#include "relay.h"
+#include "sockets.h"
+
+namespace ferrule {
+
+namespace {
+
+// How long an ended connection may take to say goodbye: enough for a slow reader to fetch the last bytes, short enough
+// that dead peers do not pile up.
+constexpr uint32_t LINGER_MS = 2000;
+
+}  // namespace
+
+bool WriteQueue::append(const uint8_t* bytes, size_t length) {
+  if (end_ + length > capacity_) {
+    const size_t held = size();
+    if (begin_ > 0) std::memmove(block_, block_ + begin_, held);
+    begin_ = 0;
+    end_ = held;
+    if (held + length > capacity_) {
+      const size_t wanted = std::max(held + length, capacity_ * 2);
+      auto* grown = static_cast<uint8_t*>(std::realloc(block_, wanted));
+      if (grown == nullptr) return false;
+      block_ = grown;
+      capacity_ = wanted;
+    }
+  }
+  std::memcpy(block_ + end_, bytes, length);
+  end_ += length;
+  return true;
+}
+
+void WriteQueue::consume(size_t length) {
+  begin_ += length;
+  if (begin_ == end_) clear();
+}
+
+void WriteQueue::clear() {
+  std::free(block_);
+  block_ = nullptr;
+  begin_ = end_ = capacity_ = 0;
+}
+
+// Registered with epoll once, edge-triggered: reading and pausing never cost another call. EPOLLOUT is added for
+// accepted sockets only when one blocks; most never do.
+Connection* Engine::allocate(int fd, State state) {
+  uint32_t index;
+  if (!free_.empty()) {
+    index = free_.front();
+    free_.pop_front();
+  } else if (connections_.size() <= INDEX_MASK) {
+    index = uint32_t(connections_.size());
+    connections_.emplace_back();
+    connections_.back().index = index;
+  } else {
+    close(fd);
+    return nullptr;
+  }
+  Connection& connection = connections_[index];
+  connection.fd = fd;
+  connection.state = state;
+  connection.writable = state == State::open;
+  connection.watchesWrite = state == State::connecting;
+  connection.lastActiveTick = wheel_.now();
+  epoll_event event = {};
+  event.events = EPOLLIN | EPOLLRDHUP | EPOLLET | (connection.watchesWrite ? uint32_t(EPOLLOUT) : 0u);
+  event.data.u64 = uint64_t(connection.id());
+  if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) {
+    close(fd);
+    connection.state = State::dead;
+    free_.push_back(index);
+    return nullptr;
+  }
+  figures_.connections++;
+  return &connection;
+}
+
+Connection* Engine::find(ConnectionId id) {
+  const uint32_t index = uint32_t(id) & INDEX_MASK;
+  if (id < 0 || index >= connections_.size()) return nullptr;
+  Connection& connection = connections_[index];
+  return connection.id() == id && connection.live() ? &connection : nullptr;
+}
+
+void Engine::makeReady(Connection& connection) {
+  if (connection.queued) return;
+  connection.queued = true;
+  ready_.push_back(&connection);
+}
+
+void Engine::readForTypeScript(Connection& connection) {
+  if (connection.closeWanted) return discardInput(connection);
+  while (connection.readable && !connection.paused && !connection.readEnded) {
+    if (connection.linkedTo != nullptr && connection.linkedTo->out.size() > HIGH_WATER) return;
+    if (!roomForEvents() || slabUsed_ + READ_BYTES > SLAB_RECEIVE_BYTES) return makeReady(connection);
+    const ssize_t length = readSome(connection, buffers_.slab + slabUsed_, READ_BYTES);
+    if (length == 0) return endOfStream(connection);
+    if (length == -EAGAIN) {
+      connection.readable = false;
+    } else if (length < 0) {
+      return destroy(connection, connection.failure != 0 ? connection.failure : int(-length), true);
+    } else {
+      emit(Event::data, connection.id(), int32_t(slabUsed_), int32_t(length));
+      slabUsed_ += (size_t(length) + 7) & ~size_t(7);
+      // A short read empties the socket, unless the end is already in it.
+      if (size_t(length) == READ_BYTES) return makeReady(connection);
+      if (!connection.hangup) connection.readable = false;
+    }
+  }
+}
+
+// We are done and have said so; closing with unread input would reset the connection and may cost the peer our last
+// bytes (RFC 9112 section 9.6).
+void Engine::discardInput(Connection& connection) {
+  while (connection.readable) {
+    const ssize_t length = readSome(connection, staging_.get(), STAGING_BYTES);
+    if (length == -EAGAIN) {
+      connection.readable = false;
+    } else if (length <= 0) {
+      return destroy(connection, 0, false);
+    }
+  }
+}
+
+void Engine::endOfStream(Connection& connection) {
+  connection.readEnded = true;
+  // After a failed write the kernel reports an end where there was a reset.
+  if (connection.failure != 0) return destroy(connection, connection.failure, true);
+  if (connection.shutDone) return destroy(connection, 0, false);
+  emit(Event::end, connection.id());
+}
+
+void Engine::send(Connection& connection, const uint8_t* bytes, size_t length) {
+  if (connection.failure != 0) return;
+  const int error = writeOrQueue(connection, bytes, length);
+  if (error != 0) return writeFailed(connection, -error);
+  if (connection.out.size() > QUEUE_LIMIT) return destroy(connection, ENOBUFS, true);
+  if (connection.out.size() > HIGH_WATER && !connection.blockedReported) {
+    connection.blockedReported = true;
+    emit(Event::blocked, connection.id());
+  }
+}
+
+int Engine::writeOrQueue(Connection& connection, const uint8_t* bytes, size_t length) {
+  size_t written = 0;
+  if (connection.out.empty() && connection.writable) {
+    const ssize_t result = writeSome(connection, bytes, length);
+    if (result < 0 && result != -EAGAIN) return int(result);
+    written = result < 0 ? 0 : size_t(result);
+  }
+  if (written == length) return 0;
+  if (!connection.out.append(bytes + written, length - written)) return -ENOMEM;
+  figures_.queuedBytes += double(length - written);
+  waitForWrite(connection);
+  return 0;
+}
+
+void Engine::waitForWrite(Connection& connection) {
+  connection.writable = false;
+  if (connection.watchesWrite) return;
+  connection.watchesWrite = true;
+  epoll_event event = {};
+  event.events = EPOLLIN | EPOLLRDHUP | EPOLLET | EPOLLOUT;
+  event.data.u64 = uint64_t(connection.id());
+  // Cannot fail for a registered descriptor but for lack of kernel memory, and then the connection must not hang.
+  if (epoll_ctl(epoll_, EPOLL_CTL_MOD, connection.fd, &event) != 0) {
+    connection.errored = connection.writable = true;
+    makeReady(connection);
+  }
+}
+
+void Engine::flush(Connection& connection) {
+  while (!connection.out.empty() && connection.writable) {
+    const ssize_t result = writeSome(connection, connection.out.data(), connection.out.size());
+    if (result == -EAGAIN) {
+      waitForWrite(connection);
+    } else if (result < 0) {
+      return writeFailed(connection, int(-result));
+    } else {
+      figures_.queuedBytes -= double(result);
+      connection.out.consume(size_t(result));
+    }
+  }
+  if (connection.relay == nullptr) afterFlush(connection);
+}
+
+void Engine::afterFlush(Connection& connection) {
+  if (connection.out.size() <= LOW_WATER) {
+    if (connection.blockedReported) {
+      connection.blockedReported = false;
+      emit(Event::drained, connection.id());
+    }
+    if (connection.linkedFrom != nullptr && connection.linkedFrom->readable) makeReady(*connection.linkedFrom);
+  }
+  if (!connection.out.empty() || connection.state != State::open) return;
+  if (connection.closeWanted && connection.readEnded) return destroy(connection, 0, false);
+  if ((connection.shutWanted || connection.closeWanted) && !connection.shutDone) {
+    ::shutdown(connection.fd, SHUT_WR);
+    connection.shutDone = true;
+    if (connection.closeWanted) {
+      setDeadline(connection, LINGER_MS, DeadlineMode::absolute);
+      makeReady(connection);
+    } else if (connection.readEnded) {
+      destroy(connection, 0, false);
+    }
+  }
+}
+
+// The peer is gone, but what it sent before may still be in the socket: read on until the end, then report.
+void Engine::writeFailed(Connection& connection, int error) {
+  if (connection.relay != nullptr) return connection.relay->fail(connection, error);
+  connection.failure = error;
+  connection.errored = connection.hangup = connection.readable = true;
+  figures_.queuedBytes -= double(connection.out.size());
+  connection.out.clear();
+  makeReady(connection);
+}
+
+void Engine::link(Connection& connection, ConnectionId other) {
+  unlink(connection);
+  Connection* target = find(other);
+  if (target == nullptr || target == &connection) return;
+  if (target->linkedFrom != nullptr) target->linkedFrom->linkedTo = nullptr;
+  connection.linkedTo = target;
+  target->linkedFrom = &connection;
+}
+
+void Engine::unlink(Connection& connection) {
+  if (connection.linkedTo == nullptr) return;
+  connection.linkedTo->linkedFrom = nullptr;
+  connection.linkedTo = nullptr;
+  if (connection.readable) makeReady(connection);
+}
+
+void Engine::destroy(Connection& connection, int error, bool reset, bool causedByOther) {
+  int32_t records[2 * RECORD_INTS] = {int32_t(Event::closed), connection.id(), error, causedByOther ? 1 : 0};
+  std::memcpy(records + RECORD_INTS, &connection.bytesRead, sizeof(double));
+  std::memcpy(records + RECORD_INTS + 2, &connection.bytesWritten, sizeof(double));
+  emitRecords(records, 2);
+  release(connection, reset);
+}
+
+// The one way a connection ends. Its id stays reserved until TypeScript has heard of it.
+void Engine::release(Connection& connection, bool reset) {
+  wheel_.disarm(connection.timer);
+  unlink(connection);
+  if (connection.linkedFrom != nullptr) unlink(*connection.linkedFrom);
+  if (connection.own != nullptr) OwnSockets::instance().remove(connection.own);
+  if (reset) armReset(connection.fd);
+  close(connection.fd);
+  figures_.connections--;
+  figures_.queuedBytes -= double(connection.out.size());
+  const uint32_t index = connection.index;
+  const uint32_t generation = connection.generation % GENERATION_MASK + 1;
+  const bool queued = connection.queued;
+  connection.~Connection();
+  new (&connection) Connection();
+  connection.index = index;
+  connection.generation = generation;
+  connection.queued = queued;
+  connection.state = State::dead;
+  quarantine_.push_back(index);
+}
+
+ssize_t Engine::readSome(Connection& connection, void* into, size_t length) {
+  ssize_t result;
+  do {
+    result = recv(connection.fd, into, length, 0);
+  } while (result < 0 && errno == EINTR);
+  if (result < 0) return -errno;
+  countRead(connection, size_t(result));
+  return result;
+}
+
+ssize_t Engine::writeSome(Connection& connection, const void* from, size_t length) {
+  ssize_t result;
+  do {
+    result = ::send(connection.fd, from, length, MSG_NOSIGNAL);
+  } while (result < 0 && errno == EINTR);
+  if (result < 0) return -errno;
+  countWritten(connection, size_t(result));
+  return result;
+}
+
+void Engine::countRead(Connection& connection, size_t length) {
+  connection.bytesRead += double(length);
+  connection.lastActiveTick = wheel_.now();
+  if (connection.readSlot != 0) buffers_.metrics[connection.readSlot] += double(length);
+}
+
+void Engine::countWritten(Connection& connection, size_t length) {
+  connection.bytesWritten += double(length);
+  connection.lastActiveTick = wheel_.now();
+  if (connection.writeSlot != 0) buffers_.metrics[connection.writeSlot] += double(length);
+}
+
+}  // namespace ferrule

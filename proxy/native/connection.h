@@ -1,0 +1,92 @@
+// One socket as the engine keeps it. Everything TypeScript knows of it is its id.
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+#include <cstdlib>
+
+#include "own_sockets.h"
+#include "wheel.h"
+
+namespace ferrule {
+
+struct Relay;
+
+// Identifies a connection: index (20 bits) | generation (11 bits) << 20, always positive.
+using ConnectionId = int32_t;
+constexpr int INDEX_BITS = 20;
+constexpr uint32_t INDEX_MASK = (1u << INDEX_BITS) - 1;
+constexpr uint32_t GENERATION_MASK = (1u << 11) - 1;
+
+// Bytes accepted for a peer that is not reading. One contiguous block, gone when empty, so that an idle connection owns
+// none.
+class WriteQueue {
+ public:
+  WriteQueue() = default;
+  WriteQueue(const WriteQueue&) = delete;
+  WriteQueue& operator=(const WriteQueue&) = delete;
+  ~WriteQueue() { std::free(block_); }
+
+  size_t size() const { return end_ - begin_; }
+  bool empty() const { return begin_ == end_; }
+  const uint8_t* data() const { return block_ + begin_; }
+  // False when there is no memory; the queue is unchanged then.
+  bool append(const uint8_t* bytes, size_t length);
+  void consume(size_t length);
+  void clear();
+
+ private:
+  uint8_t* block_ = nullptr;
+  size_t begin_ = 0, end_ = 0, capacity_ = 0;
+};
+
+enum class State : uint8_t { free, connecting, open, dead };
+
+// Deadlines: `absolute` runs from when it was set, `idle` from the last byte either way (of either side of a relay).
+enum class DeadlineMode : uint8_t { absolute = 0, idle = 1 };
+
+struct Connection {
+  TimerNode timer;  // first: the wheel hands back nodes, which are connections
+  int fd = -1;
+  uint32_t index = 0;
+  uint32_t generation = 1;  // never 0, so that 0 names no connection
+  State state = State::free;
+  DeadlineMode deadlineMode = DeadlineMode::absolute;
+
+  // What edge-triggered epoll said and has not been used up yet.
+  bool readable = false;
+  bool writable = true;
+  bool hangup = false;      // the peer ended or broke its side: a short read is not the last one
+  bool errored = false;       // … broke it
+  bool watchesWrite = false;  // EPOLLOUT is registered
+
+  bool paused = true;        // TypeScript does not want data
+  bool readEnded = false;    // end of stream seen
+  bool endReported = false;  // … and told
+  bool shutWanted = false;   // end our side once the queue is out
+  bool shutDone = false;
+  bool closeWanted = false;  // end everything once the queue is out
+  bool blockedReported = false;
+  bool queued = false;       // is in the ready queue
+  int failure = 0;           // errno of a failed write; what the peer sent before still gets read
+
+  Connection* linkedTo = nullptr;    // reading here waits while its queue is high
+  Connection* linkedFrom = nullptr;
+  Relay* relay = nullptr;
+
+  uint32_t readSlot = 0;  // in the metrics slab; 0: nobody counts
+  uint32_t writeSlot = 0;
+  uint32_t idleMs = 0;
+  uint32_t lastActiveTick = 0;
+  uint64_t startedUs = 0;  // when connect() was called
+  double bytesRead = 0;
+  double bytesWritten = 0;
+  WriteQueue out;
+  const SocketPair* own = nullptr;  // in the table of our own upstream sockets
+
+
+  ConnectionId id() const { return ConnectionId(index | (generation << INDEX_BITS)); }
+  bool live() const { return state == State::open || state == State::connecting; }
+};
+
+}  // namespace ferrule

@@ -1,0 +1,390 @@
+/**
+ * The typed face of the socket engine: events in, operations out, no decision in between. One engine per thread.
+ *
+ * A connection is known by its id. Every connection starts paused, and ends with exactly one `closed` (or
+ * `connectFailed`); after that its id means nothing, and operations on it come back as `deadOperation`.
+ */
+import {
+  type LocalAddress,
+  type OriginalDestination,
+  type PeerAddress,
+  SocketAddress,
+} from '../core/address.ts';
+import { EXIT, UserError } from '../core/errors.ts';
+import { type Binding, loadBinding } from './binding.ts';
+
+/** Identifies a connection of this thread's engine; `indexOf` gives a small dense number for arrays. */
+export type ConnectionId = number;
+
+/** The slot of a connection in arrays: 0 to 1,048,575, reused only after its owner heard that it ended. */
+export function indexOf(id: ConnectionId): number {
+  return id & 0xfffff;
+}
+
+/** What the engine tells. Calls come in order, inside one batch per loop turn. */
+export interface EngineHandler {
+  /**
+   * A connection from a listener. `local` and `original` are undefined for listeners that are not transparent;
+   * `original` also when the connection was not redirected. `own`: the peer is an upstream socket of this process.
+   */
+  accepted(
+    id: ConnectionId,
+    listener: number,
+    peer: PeerAddress,
+    local: LocalAddress | undefined,
+    original: OriginalDestination | undefined,
+    own: boolean,
+  ): void;
+  /** A connect succeeded after `micros` microseconds. */
+  connected(id: ConnectionId, micros: number): void;
+  /** A connect failed with `errno`; the connection is gone. */
+  connectFailed(id: ConnectionId, errno: number): void;
+  /** Bytes arrived at `offset` of the slab, valid until the batch returns. */
+  data(id: ConnectionId, offset: number, length: number): void;
+  /** The peer will send no more. */
+  end(id: ConnectionId): void;
+  /** More than 64 KB wait for a peer that does not read. */
+  blocked(id: ConnectionId): void;
+  /** Less than 16 KB wait. */
+  drained(id: ConnectionId): void;
+  /** The connection is gone: `errno` 0 for an orderly end; `byOther` when the other side of its relay failed. */
+  closed(id: ConnectionId, errno: number, byOther: boolean, bytesRead: number, bytesWritten: number): void;
+  /** The deadline set for the connection has passed. */
+  deadline(id: ConnectionId): void;
+  /** A listener stopped accepting because of `errno` (out of descriptors); it tries again by itself. */
+  acceptPaused(listener: number, errno: number): void;
+  acceptResumed(listener: number): void;
+  /** `operation` named a connection that had ended. */
+  deadOperation(id: ConnectionId, operation: number): void;
+}
+
+/** Event and operation numbers, shared with engine.h. */
+const EVENT = {
+  accepted: 1,
+  connected: 2,
+  connectFailed: 3,
+  data: 4,
+  end: 5,
+  blocked: 6,
+  drained: 7,
+  closed: 8,
+  deadline: 9,
+  acceptPaused: 10,
+  acceptResumed: 11,
+  deadOperation: 12,
+} as const;
+
+const OPERATION = {
+  send: 1,
+  shutdown: 2,
+  close: 3,
+  reset: 4,
+  pause: 5,
+  resume: 6,
+  link: 7,
+  relay: 8,
+  unrelay: 9,
+  deadline: 10,
+  count: 11,
+} as const;
+
+const RECORD_INTS = 4;
+const OPERATION_RECORDS = 4096;
+/** Output is built in the second half of the slab; the first half is where the engine reads to. */
+const OUTPUT_OFFSET = 1 << 20;
+
+/** Connections waiting to be accepted per listener; the kernel caps it at net.core.somaxconn (4096 by default). */
+const BACKLOG = 4096;
+
+/** The engine of this thread. */
+export class Engine {
+  /** Received bytes; `data` events point into it. */
+  readonly slab: Uint8Array;
+  private readonly binding: Binding;
+  private readonly handler: EngineHandler;
+  private readonly events: readonly [Int32Array, Int32Array];
+  private readonly eventDoubles: readonly [Float64Array, Float64Array];
+  private readonly operations: Int32Array;
+  private readonly address: Uint32Array;
+  private operationCount = 0;
+  private outputUsed = OUTPUT_OFFSET;
+  private inBatch = false;
+  private flushQueued = false;
+  private stopped = false;
+
+  /**
+   * Starts the engine on this thread's event loop, which it keeps alive until `stop`.
+   * @param metrics the metrics slab: the engine writes its figures to the first slots and byte counts where told.
+   * @throws when this thread already has a running engine.
+   */
+  constructor(handler: EngineHandler, metrics: Float64Array) {
+    this.binding = loadBinding();
+    this.handler = handler;
+    const buffers = this.binding.start(metrics, (buffer, records) => this.onBatch(buffer, records));
+    this.events = [new Int32Array(buffers.events0), new Int32Array(buffers.events1)];
+    this.eventDoubles = [new Float64Array(buffers.events0), new Float64Array(buffers.events1)];
+    this.operations = new Int32Array(buffers.operations);
+    this.slab = new Uint8Array(buffers.slab);
+    this.address = new Uint32Array(buffers.address);
+  }
+
+  /** Takes connections from a listening descriptor, which stays its owner's. Returns the listener's number. */
+  listen(descriptor: number, options: { readonly transparent: boolean }): number {
+    const listener = this.binding.addListener(descriptor, options.transparent ? 1 : 0);
+    if (listener < 0) throw new Error(`epoll refuses listener ${descriptor}: errno ${-listener}`);
+    return listener;
+  }
+
+  /** Stops taking connections from it; the descriptor stays open. */
+  unlisten(listener: number): void {
+    this.binding.removeListener(listener);
+  }
+
+  /**
+   * Opens a connection. `track` makes it recognisable when it comes back as an accepted one.
+   * @returns its id, or the negative errno of an immediate failure.
+   */
+  connect(remote: SocketAddress, track: boolean): ConnectionId {
+    const words = this.address;
+    words[0] = (remote.family << 16) | remote.port;
+    words[1] = remote.w0;
+    words[2] = remote.w1;
+    words[3] = remote.w2;
+    words[4] = remote.w3;
+    return this.binding.connect(track ? 1 : 0);
+  }
+
+  /** Sends bytes, copying them to the slab's output part. */
+  send(id: ConnectionId, bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; ) {
+      if (this.outputUsed === this.slab.length) this.flush();
+      const length = Math.min(bytes.length - at, this.slab.length - this.outputUsed);
+      this.slab.set(bytes.subarray(at, at + length), this.outputUsed);
+      this.sendRange(id, this.outputUsed, length);
+      this.outputUsed += length;
+      at += length;
+    }
+  }
+
+  /** Sends a range of the slab as it is when the batch returns: received bytes pass on without a copy. */
+  sendRange(id: ConnectionId, offset: number, length: number): void {
+    this.add(OPERATION.send, id, offset, length);
+  }
+
+  /** Ends our side once everything is out; the other side may go on. */
+  shutdown(id: ConnectionId): void {
+    this.add(OPERATION.shutdown, id, 0, 0);
+  }
+
+  /** Ends both sides once everything is out. What still arrives is read and thrown away, for 2 s at most. */
+  close(id: ConnectionId): void {
+    this.add(OPERATION.close, id, 0, 0);
+  }
+
+  /** Ends both sides at once with a reset; a relay's other side too. */
+  reset(id: ConnectionId): void {
+    this.add(OPERATION.reset, id, 0, 0);
+  }
+
+  /** Stops reading. What arrives stays in the kernel, whose window closes. */
+  pause(id: ConnectionId): void {
+    this.add(OPERATION.pause, id, 0, 0);
+  }
+
+  resume(id: ConnectionId): void {
+    this.add(OPERATION.resume, id, 0, 0);
+  }
+
+  /** Stops reading from `id` while more than 64 KB wait to be sent to `other`; 0 undoes it. */
+  link(id: ConnectionId, other: ConnectionId): void {
+    this.add(OPERATION.link, id, other, 0);
+  }
+
+  /** Joins two open connections until both sides have ended; both end with `closed`. */
+  relay(id: ConnectionId, other: ConnectionId): void {
+    this.add(OPERATION.relay, id, other, 0);
+  }
+
+  /** Takes a relay apart: both connections are paused and TypeScript's again, no byte lost. */
+  unrelay(id: ConnectionId): void {
+    this.add(OPERATION.unrelay, id, 0, 0);
+  }
+
+  /**
+   * One deadline per connection, in milliseconds (0: none), late by up to 64 ms. `idle` counts from the last byte either
+   * way. A connect whose deadline passes fails with ETIMEDOUT; an open connection only reports it.
+   */
+  deadline(id: ConnectionId, ms: number, idle = false): void {
+    this.add(OPERATION.deadline, id, ms, idle ? 1 : 0);
+  }
+
+  /** Adds every byte read and written from now on to two slots of the metrics slab. */
+  count(id: ConnectionId, readSlot: number, writeSlot: number): void {
+    this.add(OPERATION.count, id, readSlot, writeSlot);
+  }
+
+  /** Resets every connection and lets go of the event loop. Listening descriptors stay open. */
+  stop(): void {
+    if (this.stopped) return;
+    this.flush();
+    this.stopped = true;
+    this.binding.stop();
+  }
+
+  /** Runs what was asked for so far; done by itself at the end of a batch, or of the current microtask outside one. */
+  flush(): void {
+    const count = this.operationCount;
+    this.operationCount = 0;
+    this.outputUsed = OUTPUT_OFFSET;
+    if (count > 0 && !this.stopped) this.binding.flush(count);
+  }
+
+  private add(operation: number, id: ConnectionId, a: number, b: number): void {
+    if (this.operationCount === OPERATION_RECORDS) this.flush();
+    const at = this.operationCount++ * RECORD_INTS;
+    const operations = this.operations;
+    operations[at] = operation;
+    operations[at + 1] = id;
+    operations[at + 2] = a;
+    operations[at + 3] = b;
+    if (this.inBatch || this.flushQueued) return;
+    this.flushQueued = true;
+    queueMicrotask(() => {
+      this.flushQueued = false;
+      this.flush();
+    });
+  }
+
+  private onBatch(buffer: number, records: number): number {
+    this.inBatch = true;
+    try {
+      this.dispatch(this.events[buffer], this.eventDoubles[buffer], records * RECORD_INTS);
+    } finally {
+      this.inBatch = false;
+    }
+    const count = this.operationCount;
+    this.operationCount = 0;
+    this.outputUsed = OUTPUT_OFFSET;
+    return this.stopped ? 0 : count;
+  }
+
+  private dispatch(events: Int32Array, doubles: Float64Array, end: number): void {
+    const handler = this.handler;
+    for (let at = 0; at < end && !this.stopped; at += RECORD_INTS) {
+      const id = events[at + 1];
+      const a = events[at + 2];
+      const b = events[at + 3];
+      switch (events[at]) {
+        case EVENT.data:
+          handler.data(id, a, b);
+          break;
+        case EVENT.accepted:
+          this.dispatchAccepted(events, at);
+          at += 4 * RECORD_INTS;
+          break;
+        case EVENT.connected:
+          handler.connected(id, a);
+          break;
+        case EVENT.closed:
+          at += RECORD_INTS;
+          handler.closed(id, a, b === 1, doubles[at / 2], doubles[at / 2 + 1]);
+          break;
+        case EVENT.connectFailed:
+          handler.connectFailed(id, a);
+          break;
+        default:
+          this.dispatchRare(events[at], id, a);
+      }
+    }
+  }
+
+  private dispatchAccepted(events: Int32Array, at: number): void {
+    const addresses = at + RECORD_INTS;
+    this.handler.accepted(
+      events[at + 1],
+      events[at + 2],
+      readAddress(events, addresses) as PeerAddress,
+      readAddress(events, addresses + 5) as LocalAddress | undefined,
+      readAddress(events, addresses + 10) as OriginalDestination | undefined,
+      events[at + 3] === 1,
+    );
+  }
+
+  private dispatchRare(type: number, id: ConnectionId, a: number): void {
+    const handler = this.handler;
+    switch (type) {
+      case EVENT.end:
+        return handler.end(id);
+      case EVENT.blocked:
+        return handler.blocked(id);
+      case EVENT.drained:
+        return handler.drained(id);
+      case EVENT.deadline:
+        return handler.deadline(id);
+      case EVENT.acceptPaused:
+        return handler.acceptPaused(id, a);
+      case EVENT.acceptResumed:
+        return handler.acceptResumed(id);
+      case EVENT.deadOperation:
+        return handler.deadOperation(id, a);
+      default:
+        throw new Error(`unknown engine event ${type}`);
+    }
+  }
+}
+
+function readAddress(events: Int32Array, at: number): SocketAddress | undefined {
+  const family = events[at] >>> 16;
+  if (family === 0) return undefined;
+  return new SocketAddress(
+    family === 4 ? 4 : 6,
+    events[at + 1] >>> 0,
+    events[at + 2] >>> 0,
+    events[at + 3] >>> 0,
+    events[at + 4] >>> 0,
+    events[at] & 0xffff,
+  );
+}
+
+const EADDRINUSE = 98;
+const EACCES = 13;
+const EADDRNOTAVAIL = 99;
+const EAFNOSUPPORT = 97;
+
+/**
+ * Binds a listening socket whose accepted connections have no delay and keep-alive set.
+ * @param reusePort several sockets of this process share the address.
+ * @returns the descriptor, for `Engine.listen` of any thread; end it with `closeListener`.
+ * @throws UserError (exit 71) saying what is in the way.
+ */
+export function openListener(address: SocketAddress, reusePort = false): number {
+  const words = [(address.family << 16) | address.port, address.w0 | 0, address.w1 | 0, address.w2 | 0, address.w3 | 0];
+  const result = loadBinding().openListener(words[0], words[1], words[2], words[3], words[4], BACKLOG, reusePort ? 1 : 0);
+  if (result >= 0) return result;
+  throw new UserError(`cannot listen on ${address}: ${listenProblem(-result)}`, EXIT.os);
+}
+
+/** Closes what `openListener` gave. */
+export function closeListener(descriptor: number): void {
+  loadBinding().closeListener(descriptor);
+}
+
+/** The port a listening descriptor is bound to: where 0 was asked for, the one the kernel chose. */
+export function listenerPort(descriptor: number): number {
+  return loadBinding().listenerPort(descriptor);
+}
+
+function listenProblem(errno: number): string {
+  switch (errno) {
+    case EADDRINUSE:
+      return 'the address is in use; is another ferrule (or another program) running on it?';
+    case EACCES:
+      return 'permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE';
+    case EADDRNOTAVAIL:
+      return 'this machine has no such address';
+    case EAFNOSUPPORT:
+      return 'this machine has no IPv6; take the IPv6 address out of the configuration';
+    default:
+      return `errno ${errno}`;
+  }
+}

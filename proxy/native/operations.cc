@@ -1,0 +1,82 @@
+// What TypeScript asked for, record by record.
+#include <cerrno>
+
+#include <algorithm>
+
+#include "engine.h"
+#include "relay.h"
+
+namespace ferrule {
+
+void Engine::runOperations(int count) {
+  for (int i = 0; i < count && running_; i++) execute(buffers_.operations + size_t(i) * RECORD_INTS);
+}
+
+void Engine::execute(const int32_t* record) {
+  const auto operation = Operation(record[0]);
+  Connection* found = find(record[1]);
+  const int32_t a = record[2];
+  const int32_t b = record[3];
+  // Ended while the operation was on its way. Told rather than dropped: a caller that waits for an answer would hang.
+  if (found == nullptr || (found->closeWanted && operation != Operation::reset)) {
+    figures_.deadOperations++;
+    return emit(Event::deadOperation, record[1], record[0]);
+  }
+  Connection& connection = *found;
+  switch (operation) {
+    case Operation::send:
+      if (a < 0 || b < 0 || size_t(a) + size_t(b) > SLAB_BYTES || connection.shutWanted) {
+        return emit(Event::deadOperation, record[1], record[0]);
+      }
+      return send(connection, buffers_.slab + a, size_t(b));
+    case Operation::shutdown:
+    case Operation::close:
+      if (connection.relay != nullptr) return connection.relay->fail(connection, 0);
+      connection.shutWanted = true;
+      connection.closeWanted = operation == Operation::close;
+      return afterFlush(connection);
+    case Operation::reset:
+      if (connection.relay != nullptr) return connection.relay->fail(connection, 0);
+      return destroy(connection, 0, true);
+    case Operation::pause:
+      connection.paused = true;
+      return;
+    case Operation::resume:
+      connection.paused = false;
+      return makeReady(connection);
+    case Operation::link:
+      return link(connection, a);
+    case Operation::relay:
+      return startRelay(connection, a);
+    case Operation::unrelay:
+      if (connection.relay != nullptr && !connection.relay->dissolve()) connection.relay->fail(connection, ENOMEM);
+      return;
+    case Operation::deadline:
+      return setDeadline(connection, uint32_t(std::max(a, 0)), DeadlineMode(b != 0));
+    case Operation::count:
+      if (a < 0 || b < 0 || size_t(std::max(a, b)) >= buffers_.metricsSlots) return;
+      connection.readSlot = uint32_t(a);
+      connection.writeSlot = uint32_t(b);
+      return;
+  }
+  emit(Event::deadOperation, record[1], record[0]);
+}
+
+void Engine::startRelay(Connection& connection, ConnectionId otherId) {
+  Connection* other = find(otherId);
+  const bool possible = other != nullptr && other != &connection && other->state == State::open && !other->closeWanted &&
+                        connection.state == State::open && connection.relay == nullptr && other->relay == nullptr;
+  if (!possible) {
+    figures_.deadOperations++;
+    return emit(Event::deadOperation, otherId, int32_t(Operation::relay));
+  }
+  unlink(connection);
+  unlink(*other);
+  auto* relay = new Relay(*this, connection, *other);
+  connection.relay = other->relay = relay;
+  figures_.relays++;
+  relay->serve(connection);
+  if (connection.relay == relay) relay->serve(*other);
+}
+
+}  // namespace ferrule
