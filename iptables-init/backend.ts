@@ -6,7 +6,7 @@
 import { UserError } from '../proxy/core/errors.ts';
 import type { Family } from './rules.ts';
 import { isNothing, type NatTable, type OwnState, parseSave, transition } from './table.ts';
-import { notInstalled, type Tools } from './tools.ts';
+import { lacksPrivilege, notInstalled, type Tools } from './tools.ts';
 
 /** The kernel interface a program speaks. */
 export type BackendKind = 'nft' | 'legacy';
@@ -116,7 +116,8 @@ function rankOf(tools: Tools, backend: Backend): number {
   const tables = scans.filter((one) => one.ok).map((one) => one.table);
   if (tables.some((table) => !isNothing(table))) return 4;
   if (tables.some((table) => table.foreignRules > 0)) return 3;
-  // IPv4 must at least be readable; otherwise the other back end is the better guess.
-  if (!scans[0].ok) return 0;
+  // What the kernel does not have comes last; being forbidden to look is no such sign.
+  const [ipv4] = scans;
+  if (!ipv4.ok && !lacksPrivilege(ipv4.complaint)) return 0;
   return backend.kind === 'nft' ? 2 : 1;
 }

@@ -22,7 +22,6 @@ interface Findings {
 
 interface Installed {
   readonly backend: Backend;
-  readonly family: Family;
   readonly table: NatTable;
 }
 
@@ -63,23 +62,20 @@ function checkRules(
   options: CaptureOptions,
   families: readonly Family[],
 ): void {
-  const scans = installedBackends(tools).flatMap((backend) =>
-    families.map((family) => ({ backend, family, result: scan(tools, backend, family) })),
-  );
-  const readable: Installed[] = [];
-  for (const { backend, family, result } of scans) {
-    if (result.ok) readable.push({ backend, family, table: result.table });
-  }
-  if (readable.length === 0) {
-    const complaint = scans
-      .map(({ result }) => (result.ok ? '' : result.complaint))
-      .find((text) => text !== '');
-    note(findings, `the rules themselves cannot be read (${complaint ?? 'iptables is not installed here'})`);
-    return;
-  }
-  for (const family of families) {
-    const ours = readable.filter((one) => one.family === family && !isNothing(one.table));
-    checkFamily(findings, options, family, ours);
+  const backends = installedBackends(tools);
+  if (backends.length === 0)
+    note(findings, 'the rules themselves cannot be read: iptables is not installed here');
+  for (const family of backends.length === 0 ? [] : families) {
+    const ours: Installed[] = [];
+    const unread: string[] = [];
+    for (const backend of backends) {
+      const found = scan(tools, backend, family);
+      if (!found.ok) unread.push(`${backend.programs[family]}: ${found.complaint}`);
+      else if (!isNothing(found.table)) ours.push({ backend, table: found.table });
+    }
+    // Rules may be in what cannot be read: then only the connection can tell.
+    if (ours.length > 0 || unread.length === 0) checkFamily(findings, options, family, ours);
+    else note(findings, `IPv${family}: the rules themselves cannot be read (${unread.join('; ')})`);
   }
 }
 

@@ -34,6 +34,7 @@ const SYSTEM_PATHS = '/usr/local/sbin:/usr/sbin:/sbin';
 /** CAP_NET_ADMIN (12) and CAP_NET_RAW (13), see capabilities(7). */
 const NEEDED_CAPABILITIES = (1n << 12n) | (1n << 13n);
 
+const PRIVILEGE_COMPLAINT = /permission denied|operation not permitted|must be root/i;
 const PRIVILEGE_ADVICE =
   'needs root or the capabilities CAP_NET_ADMIN and CAP_NET_RAW in this network namespace';
 
@@ -100,7 +101,7 @@ export function adviceFor(tools: Tools, complaint: string, program: string, fami
       'the lock file cannot be written: make /run writable (an emptyDir in a pod) or set XTABLES_LOCKFILE to a ' +
         'path that is; without root, run as root',
     ],
-    [/permission denied|operation not permitted|must be root/i, PRIVILEGE_ADVICE],
+    [PRIVILEGE_COMPLAINT, PRIVILEGE_ADVICE],
     [/xtables lock/i, 'another program holds the xtables lock: raise --wait, or end that program'],
     [
       /initialize nft|protocol not supported|netlink/i,
@@ -120,6 +121,11 @@ export function adviceFor(tools: Tools, complaint: string, program: string, fami
   // Some programs call every failure a missing table.
   if (!tools.mayAdminister() && !/lock file/i.test(complaint)) return PRIVILEGE_ADVICE;
   return known.find(([pattern]) => pattern.test(complaint))?.[1] ?? 'see the message above';
+}
+
+/** True when the program failed for want of privileges, which says nothing about the kernel or the rules. */
+export function lacksPrivilege(complaint: string): boolean {
+  return PRIVILEGE_COMPLAINT.test(complaint);
 }
 
 /** Neither family's iptables is there. */

@@ -3,7 +3,14 @@
 import t from 'tap';
 import { exec, spawn } from '../support/netns.ts';
 import { requirePeer } from '../support/peers.ts';
-import { createPod, dial, init, initCommand, startGreeters } from '../support/pod.ts';
+import {
+  createPod,
+  dial,
+  init,
+  initCommand,
+  initWithoutCapabilities,
+  startGreeters,
+} from '../support/pod.ts';
 
 const BACKENDS = ['nft', 'legacy'] as const;
 
@@ -203,4 +210,23 @@ for family, level, size, host in ((socket.AF_INET, 0, 16, '127.0.0.1'), (socket.
     t.equal(asProxy.status, 1);
     t.match(asProxy.stdout, /run it as another user/);
   });
+
+  t.test(
+    `${backend}: --check works without privileges and is not fooled by somebody who answers`,
+    async (t) => {
+      const net = createPod(t, backend);
+      if (net === undefined || requirePeer(t, 'setpriv') === undefined) return;
+      const { pod, neighbour } = net;
+      t.equal(exec(neighbour, 'ip', ['addr', 'add', '192.0.2.1/32', 'dev', 'eth0']).status, 0);
+      await startGreeters(neighbour, everywhere('impostor', 80));
+      t.strictSame(dial(pod, { targets: ['192.0.2.1:80'] }), ['impostor']);
+      const fooled = initWithoutCapabilities(pod, ['--check', '--ipv6', 'off']);
+      t.equal(fooled.status, 1, fooled.stdout);
+      t.match(fooled.stdout, /something accepted it, but not port 4140 of this host/);
+      t.equal(init(pod, ['--iptables-mode', backend]).status, 0);
+      const proven = initWithoutCapabilities(pod, ['--check', '--ipv6', 'off']);
+      t.equal(proven.status, 0, proven.stdout);
+      t.match(proven.stdout, /ok +IPv4 outbound/);
+    },
+  );
 }

@@ -133,6 +133,13 @@ t.test('uses the back end whose rules are in use', async (t) => {
   const noNft = new Machine('nft', 'legacy');
   noNft.broken.set('iptables-nft-save', 'Failed to initialize nft: Protocol not supported');
   t.equal(applyCapture(noNft, CAPTURE, RUN).backend.kind, 'legacy', 'what the kernel has');
+  const forbidden = new Machine('nft', 'legacy');
+  forbidden.broken.set('iptables-nft-save', 'Permission denied (you must be root)');
+  t.match(
+    simulateCapture(forbidden, CAPTURE, RUN),
+    /^iptables-nft-restore/m,
+    'not what happens to be readable',
+  );
 });
 
 t.test('falls back to the other back end when the first cannot do it, leaving nothing in it', async (t) => {
