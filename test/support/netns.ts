@@ -116,18 +116,27 @@ async function removeNamespace(name: string): Promise<void> {
     if (child.kill('SIGKILL')) await ended;
   }
   children.delete(name);
-  dropNamespace(name);
+  endProcesses(name);
+  ip('netns', 'del', name);
 }
 
-/** Ends what still runs in the namespace (children of children) and removes it. */
-function dropNamespace(name: string): void {
+/** Ends what still runs in the namespace: children of children. Whoever is in there was started there by a test. */
+function endProcesses(name: string): void {
   for (const pid of run('ip', ['netns', 'pids', name])
     .stdout.split('\n')
     .filter((text) => text !== '')) {
-    // nsenter'd tests never put themselves into a namespace, so whoever is in there was started there.
-    if (Number(pid) !== process.pid) run('kill', ['-KILL', pid]);
+    signal(Number(pid), 'SIGKILL');
   }
-  ip('netns', 'del', name);
+}
+
+/** @returns false when there is no such process (any more) */
+function signal(pid: number, name: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(pid, name);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
+    throw error;
+  }
 }
 
 /** A test killed half-way leaves its namespaces: the pid in the name tells that nobody misses them. */
@@ -137,7 +146,10 @@ function removeStale(): void {
   for (const line of run('ip', ['netns', 'list']).stdout.split('\n')) {
     const name = line.split(' ')[0];
     const pid = NAME.exec(name)?.[1];
-    if (pid !== undefined && run('kill', ['-0', pid]).status !== 0) dropNamespace(name);
+    if (pid === undefined || signal(Number(pid), 0)) continue;
+    endProcesses(name);
+    // Another test may sweep at the same moment: gone is gone.
+    run('ip', ['netns', 'del', name]);
   }
 }
 
