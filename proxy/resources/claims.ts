@@ -5,7 +5,13 @@
 import type { SocketAddress } from '../core/address.ts';
 import type { EndpointSnapshot, Labels } from '../model/target.ts';
 import { serviceAccountOf } from './checks.ts';
-import type { EndpointSlice, ExternalWorkload, MeshIdentity, SliceEndpoint } from './types.ts';
+import type {
+  EndpointSlice,
+  ExternalWorkload,
+  MeshIdentity,
+  ObjectReference,
+  SliceEndpoint,
+} from './types.ts';
 
 /** One statement that something serves at an address and port. */
 export interface Claim {
@@ -39,6 +45,11 @@ export class ClaimIndex {
   private readonly byAddress = new Map<string, Claim[]>();
   /** By IP. */
   readonly hosts = new Map<string, Host>();
+  /**
+   * By IP: addresses bound to an ExternalWorkload that is not there. It would have told an identity, so that plaintext is
+   * out of the question.
+   */
+  readonly orphans = new Map<string, ObjectReference>();
 
   /** Arguments in their final order: where claims disagree, the first wins. */
   constructor(slices: readonly EndpointSlice[], workloads: readonly ExternalWorkload[]) {
@@ -59,12 +70,12 @@ export class ClaimIndex {
     return this.bySlice.get(slice) ?? [];
   }
 
-  /** Every address and port anybody claimed, merged. */
+  /** Every address and port anybody claimed, merged; without orphans. */
   *endpoints(): IterableIterator<EndpointSnapshot> {
-    for (const claims of this.byAddress.values()) yield this.merge(claims);
+    for (const claims of this.byAddress.values()) yield* this.merge(claims);
   }
 
-  /** One endpoint per address and port, in the order of their text. */
+  /** One endpoint per address and port, in the order of their text; without orphans. */
   mergeAll(claims: readonly Claim[]): EndpointSnapshot[] {
     const groups = new Map<string, Claim[]>();
     for (const claim of claims) {
@@ -73,14 +84,13 @@ export class ClaimIndex {
       if (group === undefined) groups.set(key, [claim]);
       else group.push(claim);
     }
-    return [...groups.keys()].sort().map((key) => this.merge(groups.get(key)!));
+    return [...groups.keys()].sort().flatMap((key) => this.merge(groups.get(key)!));
   }
 
   private addSlice(slice: EndpointSlice): void {
     const claims: Claim[] = [];
     for (const endpoint of slice.endpoints) {
       const workload = this.workloadOf(slice, endpoint);
-      if (workload === null) continue;
       for (const address of endpoint.addresses) {
         for (const port of slice.ports) {
           const claim = sliceClaim(slice, endpoint, workload, address.withPort(port.port), port.name);
@@ -93,18 +103,19 @@ export class ClaimIndex {
     this.bySlice.set(slice, claims);
   }
 
-  /** The workload an endpoint is bound to; undefined when to none, null when to one that is not there. */
-  private workloadOf(slice: EndpointSlice, endpoint: SliceEndpoint): ExternalWorkload | undefined | null {
+  /** The workload an endpoint is bound to; undefined when to none, or to one that is not there. */
+  private workloadOf(slice: EndpointSlice, endpoint: SliceEndpoint): ExternalWorkload | undefined {
     const { target } = endpoint;
     if (target?.kind !== 'ExternalWorkload') return undefined;
     const workload = this.workloads.get(`${target.namespace}/${target.name}`);
-    // Its identity is unknown then, and a guess would be plaintext. An identity on the slice serves as well.
+    // An identity on the slice serves as well.
     if (workload !== undefined || slice.mesh !== undefined) return workload;
+    for (const address of endpoint.addresses) this.orphans.set(address.ip, target);
     this.warnings.push(
       `${endpoint.place}: EndpointSlice ${slice.namespace}/${slice.name}: endpoint left out: its targetRef names ` +
         `ExternalWorkload ${target.namespace}/${target.name}, which is not there`,
     );
-    return null;
+    return undefined;
   }
 
   private addSliceHost(
@@ -135,8 +146,8 @@ export class ClaimIndex {
     );
   }
 
-  /** One endpoint of claims that share an address and port. */
-  private merge(claims: readonly Claim[]): EndpointSnapshot {
+  /** The endpoint of claims that share an address and port; none for an orphan. */
+  private merge(claims: readonly Claim[]): EndpointSnapshot[] {
     const { address } = claims[0];
     const host = this.hosts.get(address.ip);
     const mesh =
@@ -145,11 +156,12 @@ export class ClaimIndex {
       claims.find((claim) => claim.mesh !== undefined)?.mesh ??
       // A port listed without an identity is still on a host that has one.
       host?.mesh;
+    if (mesh === undefined && this.orphans.has(address.ip)) return [];
     const labels: Record<string, string> = {};
     for (const claim of claims.toReversed()) Object.assign(labels, claim.labels);
     if (mesh !== undefined) Object.assign(labels, accountLabel(mesh));
     const weight = Math.max(...claims.map((claim) => claim.weight));
-    return freezeEndpoint(address, weight, labels, mesh);
+    return [freezeEndpoint(address, weight, labels, mesh)];
   }
 }
 

@@ -3,7 +3,14 @@ import { isDeepStrictEqual } from 'node:util';
 import { parsePort, parseSocketAddress } from '../core/address.ts';
 import type { Labels, TargetKey, TargetSnapshot } from '../model/target.ts';
 import { type Claim, ClaimIndex, type Host, unlistedEndpoint, workloadClaim } from './claims.ts';
-import type { EndpointSlice, ExternalWorkload, Resource, Service, ServicePort } from './types.ts';
+import type {
+  EndpointSlice,
+  ExternalWorkload,
+  ObjectReference,
+  Resource,
+  Service,
+  ServicePort,
+} from './types.ts';
 
 /** The domain below which services have names, as nearly every cluster has it. */
 export const CLUSTER_DOMAIN = 'cluster.local';
@@ -24,16 +31,18 @@ export class CompiledTargets {
   readonly warnings: readonly string[];
   private readonly targets: ReadonlyMap<string, TargetSnapshot>;
   private readonly hosts: ReadonlyMap<string, Host>;
+  private readonly orphans: ReadonlyMap<string, ObjectReference>;
   private readonly namespace: string;
 
   constructor(
     targets: ReadonlyMap<string, TargetSnapshot>,
-    hosts: ReadonlyMap<string, Host>,
+    { hosts, orphans }: Pick<ClaimIndex, 'hosts' | 'orphans'>,
     namespace: string,
     warnings: readonly string[],
   ) {
     this.targets = targets;
     this.hosts = hosts;
+    this.orphans = orphans;
     this.namespace = namespace;
     this.warnings = warnings;
   }
@@ -52,8 +61,11 @@ export class CompiledTargets {
     if (listed !== undefined) return listed;
     // Nobody listed this port. An address that has an identity must not become plaintext for that.
     const host = this.hosts.get(address.ip);
-    if (host === undefined) return UNKNOWN;
-    return Object.freeze({ kind: 'endpoint', endpoint: unlistedEndpoint(host, address) });
+    if (host !== undefined) {
+      return Object.freeze({ kind: 'endpoint', endpoint: unlistedEndpoint(host, address) });
+    }
+    const orphan = this.orphans.get(address.ip);
+    return orphan === undefined ? UNKNOWN : nobody(orphan, address.port);
   }
 
   /** The stored answer under a canonical key. */
@@ -101,7 +113,7 @@ class Compiler {
         if (old !== undefined && isDeepStrictEqual(old, target)) this.targets.set(key, old);
       }
     }
-    return new CompiledTargets(this.targets, this.claims.hosts, namespace, this.warnings);
+    return new CompiledTargets(this.targets, this.claims, namespace, this.warnings);
   }
 
   /** Sorted; of several resources with one name the first by place stays. */
@@ -237,6 +249,17 @@ class Compiler {
     }
     return claims;
   }
+}
+
+/** What an address answers whose workload is not there: nobody to connect to, as opposed to unknown. */
+function nobody({ namespace, name }: ObjectReference, port: number): TargetSnapshot {
+  const labels = Object.freeze({ dst_external_workload: name, dst_namespace: namespace });
+  return Object.freeze({
+    kind: 'service',
+    name: `${name}.${namespace}:${port}`,
+    labels,
+    endpoints: Object.freeze([]),
+  });
 }
 
 function matches(selector: Service['selector'], labels: Labels): boolean {

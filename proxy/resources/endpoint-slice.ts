@@ -14,7 +14,7 @@ import type { ObjectReader } from './reader.ts';
 import type { EndpointSlice, ObjectReference, SliceEndpoint } from './types.ts';
 
 /** The label that binds a slice to its service. */
-export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
+const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
 
 /** Fields that name where an endpoint runs and what DNS calls it: nothing a connection depends on. */
 const INERT_ENDPOINT = ['nodeName', 'hostname'];

@@ -233,10 +233,8 @@ t.test('an address with an identity is never without it', async (t) => {
 t.test('external workloads: through targetRef and through the selector', async (t) => {
   const web = service(
     'web',
-    'clusterIP: 10.96.0.10, selector: { app: web }, ports: [ { port: 80, targetPort: http }, { name: raw, port: 81, targetPort: 7000 } ]'.replace(
-      '{ port: 80',
-      '{ name: http, port: 80',
-    ),
+    'clusterIP: 10.96.0.10, selector: { app: web }, ' +
+      'ports: [ { name: http, port: 80, targetPort: http }, { name: raw, port: 81, targetPort: 7000 } ]',
   );
   const down = 'status: { conditions: [ { type: Ready, status: "False" } ] }\n';
   const vms = workload('vm-a', '192.0.2.1') + workload('vm-b', '192.0.2.2', down);
@@ -269,15 +267,21 @@ t.test('external workloads: through targetRef and through the selector', async (
 
   const dangling = compile(
     await load(
-      web + slice('web', '{ addresses: [ 192.0.2.3 ], targetRef: { kind: ExternalWorkload, name: gone } }'),
+      web +
+        slice('web', '{ addresses: [ 192.0.2.3 ], targetRef: { kind: ExternalWorkload, name: gone } }', {
+          ports: '{ name: http, port: 8080 }',
+        }) +
+        slice('other', '{ addresses: [ 192.0.2.3 ] }', { ports: '{ port: 9000 }' }),
     ),
   );
-  t.match(
-    dangling.lookup('10.96.0.10:80'),
-    { endpoints: [] },
-    'nobody is dialled whose identity is not known',
-  );
   t.ok(dangling.warnings.some((text) => /endpoint left out: .* ExternalWorkload default\/gone/.test(text)));
+  for (const target of ['10.96.0.10:80', '192.0.2.3:8080', '192.0.2.3:9000', '192.0.2.3:22']) {
+    t.match(
+      dangling.lookup(target),
+      { kind: 'service', endpoints: [] },
+      `${target}: nobody is dialled whose identity is not known`,
+    );
+  }
 });
 
 t.test('an unchanged target stays the same object', async (t) => {
