@@ -115,7 +115,7 @@ function dependenciesStep() {
     run() {
       say('installing dependencies (npm ci)');
       // Development packages are needed whatever NODE_ENV says; the runtime itself is an optional one.
-      run('npm ci', ...npmCommand(['ci', '--include=optional', '--include=dev']));
+      run('npm ci', ...npmCommand(['ci', '--include=optional', '--include=dev', '--loglevel=error']));
       if (!existsSync(RUNTIME_NODE)) {
         throw new BootstrapError(
           `npm did not install ${relative(ROOT, RUNTIME)}: Ferrule needs a registry that has it, on x64 or arm64 (this is ${process.arch})`,

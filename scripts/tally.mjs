@@ -65,7 +65,8 @@ if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLTo
   for (const step of steps) {
     const [name, status] = step.split('=');
     // A failed assertion ends tap with 1: that is counted already.
-    if (status !== '0' && !(name === 'tests' && failed.length > 0)) failed.push(`${name} ended with status ${status}`);
+    if (status !== '0' && !(name === 'tests' && failed.length > 0))
+      failed.push(`${name} ended with status ${status}`);
   }
   for (const name of skipped) console.log(`skipped: ${name}`);
   for (const name of failed) console.log(`failed: ${name}`);
