@@ -1,6 +1,7 @@
 /**
- * Asks the configured sources in order. The first that knows a target answers; "unknown" needs the word of every one. While
- * a source has not answered, those after it are not heard: it could know that the target must not be dialled in plaintext.
+ * Asks the configured sources in order. The first that knows a target answers; "unknown" needs the word of
+ * every one. While a source has not answered, those after it are not heard: it could know that the target
+ * must not be dialled in plaintext.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { TargetKey, TargetSnapshot } from '../model/target.ts';
@@ -41,8 +42,8 @@ export class Discovery {
   }
 
   /**
-   * Follows a target: `onAnswer` is called once an answer is there (possibly before this returns) and on each change.
-   * Watchers of one target share what is asked of the sources.
+   * Follows a target: `onAnswer` is called once an answer is there (possibly before this returns) and on each
+   * change. Watchers of one target share what is asked of the sources.
    */
   watch(target: TargetKey, onAnswer: (snapshot: TargetSnapshot) => void): Unwatch {
     if (this.closed) return () => undefined;

@@ -1,12 +1,21 @@
-/** What lies in a directory of resource files (or is one file), told apart by signatures, and the reading of one file. */
+/**
+ * What lies in a directory of resource files (or is one file), told apart by signatures, and the reading of
+ * one file.
+ */
+
+import type { BigIntStats } from 'node:fs';
 import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { BigIntStats } from 'node:fs';
 import { UserError } from '../core/errors.ts';
 
-/** A directory with more is a mistake (a mount of something else), and would hold the main thread for minutes. */
+/**
+ * A directory with more is a mistake (a mount of something else), and would hold the main thread for minutes.
+ */
 const MAX_FILES = 10_000;
-/** 16 MB of YAML hold some 150,000 endpoints and take about 15 s to parse, during which main answers nothing else. */
+/**
+ * 16 MB of YAML hold some 150,000 endpoints and take about 15 s to parse, during which main answers nothing
+ * else.
+ */
 const MAX_FILE_BYTES = 16 * 1024 * 1024;
 
 /** Files asked about at once: enough to keep the thread pool busy, few enough not to hold 10,000 promises. */
@@ -21,7 +30,10 @@ export interface Scan {
   readonly files: ReadonlyMap<string, Signature>;
   /** The directory to watch for changes, and which one it was at the time of the scan. */
   readonly directory: { readonly path: string; readonly id: string };
-  /** Latest change of any file's content or name (ctime: copies that keep the mtime count), milliseconds since the epoch. */
+  /**
+   * Latest change of any file's content or name (ctime: copies that keep the mtime count), milliseconds since
+   * the epoch.
+   */
   readonly newestMs: number;
 }
 
@@ -37,13 +49,16 @@ export type FileText =
       readonly passing: boolean;
     };
 
-/** True for the names that are read in a directory: hidden files are what editors and rsync have not finished. */
+/**
+ * True for the names that are read in a directory: hidden files are what editors and rsync have not finished.
+ */
 export function isResourceFile(name: string): boolean {
   return /^[^.].*\.(yaml|yml|json)$/.test(name);
 }
 
 /**
- * Looks at `path`: a file, or a directory of `*.yaml`, `*.yml` and `*.json` that are not hidden (links are followed, folders are not).
+ * Looks at `path`: a file, or a directory of `*.yaml`, `*.yml` and `*.json` that are not hidden (links are
+ * followed, folders are not).
  * @throws UserError naming the path when it cannot be read or holds too many files.
  */
 export async function scanFiles(path: string): Promise<Scan> {

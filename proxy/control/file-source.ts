@@ -1,7 +1,7 @@
 /**
- * Targets from a directory of Kubernetes YAML (or one file), followed as it changes. A file with mistakes keeps what it
- * last said when it had none; a file that never was right keeps the whole source from being synced, because what it lacks
- * could be the identity of an endpoint that another file names.
+ * Targets from a directory of Kubernetes YAML (or one file), followed as it changes. A file with mistakes
+ * keeps what it last said when it had none; a file that never was right keeps the whole source from being
+ * synced, because what it lacks could be the identity of an endpoint that another file names.
  */
 import { type FSWatcher, watch } from 'node:fs';
 import { basename } from 'node:path';
@@ -16,7 +16,10 @@ import type { Resource } from '../resources/types.ts';
 import { isResourceFile, readScanned, type Scan, type Signature, sameFiles, scanFiles } from './file-scan.ts';
 import type { DiscoverySource, SourceHealth, Unwatch } from './source.ts';
 
-/** How long files must lie still before they are read: an editor or rsync writes a file within a few milliseconds. */
+/**
+ * How long files must lie still before they are read: an editor or rsync writes a file within a few
+ * milliseconds.
+ */
 const SETTLE_MS = 100;
 /** Files that never lie still must not keep the others from being read. */
 const SETTLE_LIMIT_MS = 2_000;
@@ -24,14 +27,19 @@ const SETTLE_LIMIT_MS = 2_000;
 const POLL_MS = 5_000;
 /** While the path is missing nothing can be watched; one look at a missing path costs nothing. */
 const RETRY_MS = 1_000;
-/** Mistakes named in the health and remarks in the log at one time: more is not read by anybody. */
-const MAX_REMARKS = 20;
+/** Mistakes named in the health: enough to work through, short enough for one log line. */
+const MAX_MISTAKES = 20;
+/** Warnings logged for one change: each names something that has no effect, so only a flood is cut. */
+const MAX_WARNINGS = 500;
 
 /** Settings of a file source. */
 export interface FileSourceOptions {
   /** Where a service named without a namespace is looked for; `default` unless said. */
   readonly namespace?: string;
-  /** Milliseconds between looks without an event, at least 10; 5000 (1000 while the path is missing) unless said. */
+  /**
+   * Milliseconds between looks without an event, at least 10; 5000 (1000 while the path is missing) unless
+   * said.
+   */
   readonly pollMs?: number;
 }
 
@@ -111,7 +119,9 @@ export class FileSource implements DiscoverySource {
     this.healthListeners.clear();
   }
 
-  /** Looks, one look at a time (a change seen meanwhile causes another), and sees to the next. Never rejects. */
+  /**
+   * Looks, one look at a time (a change seen meanwhile causes another), and sees to the next. Never rejects.
+   */
   private async refresh(): Promise<void> {
     if (this.closed) return;
     if (this.looking) {
@@ -244,7 +254,7 @@ export class FileSource implements DiscoverySource {
     this.setHealth({
       synced: this.current.synced || complete,
       lastGoodMs: mistakes.length === 0 ? Date.now() : this.current.lastGoodMs,
-      error: mistakes.length === 0 ? undefined : shorten(mistakes).join('; '),
+      error: mistakes.length === 0 ? undefined : shorten(mistakes, MAX_MISTAKES).join('; '),
     });
     for (const entry of [...this.watches]) this.answer(entry);
   }
@@ -271,13 +281,16 @@ export class FileSource implements DiscoverySource {
 
   /** Logs the warnings that are new. */
   private warn(warnings: readonly string[]): void {
-    for (const text of shorten(warnings.filter((warning) => !this.warned.has(warning)))) {
+    const fresh = warnings.filter((warning) => !this.warned.has(warning));
+    for (const text of shorten(fresh, MAX_WARNINGS)) {
       log.warn(`discovery: ${text}`, { source: this.name });
     }
     this.warned = new Set(warnings);
   }
 
-  /** Watches the directory for events, again when another one took its place; true when this began something. */
+  /**
+   * Watches the directory for events, again when another one took its place; true when this began something.
+   */
   private follow({ directory }: Scan): boolean {
     if (this.watcher?.directory === directory.id) return false;
     this.unfollow();
@@ -335,7 +348,7 @@ function unusedOf(states: readonly FileState[]): string[] {
   return [`not used by this version: ${list}`];
 }
 
-function shorten(texts: readonly string[]): string[] {
-  if (texts.length <= MAX_REMARKS) return [...texts];
-  return [...texts.slice(0, MAX_REMARKS), `and ${texts.length - MAX_REMARKS} more`];
+function shorten(texts: readonly string[], limit: number): string[] {
+  if (texts.length <= limit) return [...texts];
+  return [...texts.slice(0, limit), `and ${texts.length - limit} more`];
 }

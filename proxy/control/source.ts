@@ -1,6 +1,7 @@
 /**
- * Discovery sources: where targets come from. A source watches on demand, answers at once when it can, and repeats its
- * answer whenever it changes. A source that fails keeps its last good answers and says so in `health`.
+ * Discovery sources: where targets come from. A source watches on demand, answers at once when it can, and
+ * repeats its answer whenever it changes. A source that fails keeps its last good answers and says so in
+ * `health`.
  */
 import type { TargetKey, TargetSnapshot } from '../model/target.ts';
 
@@ -23,11 +24,14 @@ export interface DiscoverySource {
   readonly name: string;
   readonly health: SourceHealth;
   /**
-   * Starts watching. `onAnswer` is called soon (possibly before `watch` returns) once the source is synced, and again on each
-   * change with a new frozen snapshot; never called for an unchanged answer.
+   * Starts watching. `onAnswer` is called soon (possibly before `watch` returns) once the source is synced,
+   * and again on each change with a new frozen snapshot; never called for an unchanged answer.
    */
   watch(target: TargetKey, onAnswer: (snapshot: TargetSnapshot) => void): Unwatch;
-  /** Calls back whenever `synced` or `error` of the health changed; the time of the last good answer alone is no change. */
+  /**
+   * Calls back whenever `synced` or `error` of the health changed; the time of the last good answer alone is
+   * no change.
+   */
   onHealth(listener: () => void): void;
   /** Reads for the first time and starts following changes; resolves after the first attempt, good or bad. */
   start(): Promise<void>;

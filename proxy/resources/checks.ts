@@ -1,4 +1,6 @@
-/** Checks and small readings that several kinds share. Each check returns what the text must be, or undefined. */
+/**
+ * Checks and small readings that several kinds share. Each check returns what the text must be, or undefined.
+ */
 import { isUnspecified, parseIp, type SocketAddress } from '../core/address.ts';
 import type { ObjectReader } from './reader.ts';
 import type { MeshIdentity, WorkloadPort } from './types.ts';
@@ -11,7 +13,9 @@ export const ANNOTATION = {
   weight: 'ferrule.dev/weight',
 } as const;
 
-/** Weights beyond this are typing mistakes: it leaves one connection in a thousand to an endpoint of weight 1. */
+/**
+ * Weights beyond this are typing mistakes: it leaves one connection in a thousand to an endpoint of weight 1.
+ */
 const MAX_WEIGHT = 1000;
 
 /** Fields that any object may have and that mean nothing for traffic. */
@@ -48,7 +52,9 @@ export function dnsName(text: string): string | undefined {
     : 'must be a DNS name of lower-case labels, at most 253 characters';
 }
 
-/** The name of a workload's port (RFC 6335 section 5.1): it has a letter, so it is never taken for a number. */
+/**
+ * The name of a workload's port (RFC 6335 section 5.1): it has a letter, so it is never taken for a number.
+ */
 export function portName(text: string): string | undefined {
   const fine = dnsLabel(text) === undefined && /[a-z]/.test(text);
   return fine ? undefined : 'must be lower-case letters, digits and inner dashes with at least one letter';

@@ -1,6 +1,6 @@
 /**
- * What EndpointSlices and ExternalWorkloads say of addresses: each listed address and port is a claim. Claims about one
- * address are merged, and an identity that anything gives an address holds for all of it.
+ * What EndpointSlices and ExternalWorkloads say of addresses: each listed address and port is a claim. Claims
+ * about one address are merged, and an identity that anything gives an address holds for all of it.
  */
 import type { SocketAddress } from '../core/address.ts';
 import type { EndpointSnapshot, Labels } from '../model/target.ts';
@@ -46,8 +46,8 @@ export class ClaimIndex {
   /** By IP. */
   readonly hosts = new Map<string, Host>();
   /**
-   * By IP: addresses bound to an ExternalWorkload that is not there. It would have told an identity, so that plaintext is
-   * out of the question.
+   * By IP: addresses bound to an ExternalWorkload that is not there. It would have told an identity, so that
+   * plaintext is out of the question.
    */
   readonly orphans = new Map<string, ObjectReference>();
 

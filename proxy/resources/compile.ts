@@ -48,8 +48,9 @@ export class CompiledTargets {
   }
 
   /**
-   * Answers for `ip:port`, `[v6]:port`, or `name.namespace:port`, where the namespace may be left out or be followed by
-   * `.svc` or `.svc.cluster.local`, and the port may be its name. Frozen; `unknown` for anything else.
+   * Answers for `ip:port`, `[v6]:port`, or `name.namespace:port`, where the namespace may be left out or be
+   * followed by `.svc` or `.svc.cluster.local`, and the port may be its name. Frozen; `unknown` for anything
+   * else.
    */
   lookup(target: TargetKey): TargetSnapshot {
     const address = parseSocketAddress(target);
@@ -74,7 +75,9 @@ export class CompiledTargets {
   }
 }
 
-/** Compiles `resources`, whose order does not matter. Never throws: what contradicts itself is in `warnings`. */
+/**
+ * Compiles `resources`, whose order does not matter. Never throws: what contradicts itself is in `warnings`.
+ */
 export function compile(resources: readonly Resource[], options: CompileOptions = {}): CompiledTargets {
   return new Compiler(resources).run(options);
 }
@@ -194,7 +197,8 @@ class Compiler {
     family: 4 | 6,
   ): TargetSnapshot {
     const own = claims.filter((claim) => claim.address.family === family);
-    // A declared virtual IP may be of a family its endpoints do not have: any endpoint is better than none then.
+    // A declared virtual IP may be of a family its endpoints do not have: any endpoint is better than none
+    // then.
     const candidates = own.length > 0 ? own : claims;
     const ready = candidates.filter((claim) => claim.ready);
     // As kube-proxy does (KEP-1669): endpoints that are going away serve until there are others.

@@ -61,7 +61,8 @@ function readEndpoint(reader: ObjectReader, family: 4 | 6, namespace: string): S
   if (raw === undefined || (Array.isArray(raw) && raw.length === 0))
     reader.mistake('addresses', 'is required');
   const conditions = reader.object('conditions');
-  // Absent conditions: EndpointConditions in discovery.k8s.io/v1 says ready, serving as ready, not terminating.
+  // Absent conditions: EndpointConditions in discovery.k8s.io/v1 says ready, serving as ready, not
+  // terminating.
   const ready = conditions?.boolean('ready') ?? true;
   const endpoint = {
     addresses: toAddresses(texts),

@@ -46,7 +46,10 @@ export function readExternalWorkload(
   return workload;
 }
 
-/** `spec.meshTLS` is required, as in the CRD: misspelt and ignored, the workload would be dialled in plaintext. */
+/**
+ * `spec.meshTLS` is required, as in the CRD: misspelt and ignored, the workload would be dialled in
+ * plaintext.
+ */
 function readMeshTls(spec: ObjectReader | undefined, proxyPort: number | undefined): MeshIdentity {
   const meshTls = spec?.object('meshTLS', true);
   const identity = meshTls?.string('identity', identityText, true) ?? '';

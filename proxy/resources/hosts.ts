@@ -3,9 +3,9 @@ import { CLUSTER_DOMAIN } from './compile.ts';
 import type { Resource } from './types.ts';
 
 /**
- * Lines for /etc/hosts that give each service with a virtual IP its names, sorted by name:
- * `10.96.0.10 web.default.svc.cluster.local web.default web`. The bare name is given to services of `namespace` only, which
- * are the ones a Kubernetes resolver would find by it.
+ * Lines for /etc/hosts that give each service with a virtual IP its names, sorted by name: `10.96.0.10
+ * web.default.svc.cluster.local web.default web`. The bare name is given to services of `namespace` only,
+ * which are the ones a Kubernetes resolver would find by it.
  */
 export function hostsLines(resources: readonly Resource[], namespace = 'default'): string[] {
   const lines = new Set<string>();

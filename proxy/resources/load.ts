@@ -9,7 +9,9 @@ import type { Resource } from './types.ts';
 export interface LoadedFile {
   /** Not to be used when there are mistakes: what is missing could be what keeps a connection encrypted. */
   readonly resources: readonly Resource[];
-  /** Each complete for its reader: `mesh.d/web.yaml:12: Service default/web: spec.ports[0].port must be …`. */
+  /**
+   * Each complete for its reader: `mesh.d/web.yaml:12: Service default/web: spec.ports[0].port must be …`.
+   */
   readonly mistakes: readonly string[];
   /** What the file says without effect, in the same form. */
   readonly warnings: readonly string[];
@@ -20,8 +22,9 @@ export interface LoadedFile {
 type Yaml = typeof import('yaml');
 
 /**
- * Reads the documents of `text`, which came from `file` (named in messages as given). Multi-document YAML, JSON and
- * Kubernetes' `kind: List` are understood; excerpts that are no Kubernetes objects are warned of and left out.
+ * Reads the documents of `text`, which came from `file` (named in messages as given). Multi-document YAML,
+ * JSON and Kubernetes' `kind: List` are understood; excerpts that are no Kubernetes objects are warned of and
+ * left out.
  */
 export async function loadResources(text: string, file: string): Promise<LoadedFile> {
   // Loaded here because it costs 13 MB and most proxies ask something else for their targets.

@@ -1,6 +1,7 @@
 /**
- * Reads untyped objects field by field, reporting every mistake and every field nobody asked for. Not a schema library:
- * half of the work here is telling people by name and line which of their fields has no effect.
+ * Reads untyped objects field by field, reporting every mistake and every field nobody asked for. Not a
+ * schema library: half of the work here is telling people by name and line which of their fields has no
+ * effect.
  */
 
 /** Keys and indices from the top of a document to a field. */
@@ -176,7 +177,10 @@ export function isObject(value: unknown): value is Readonly<Record<string, unkno
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** `spec.ports[0].port`; keys that are no plain names are quoted: `metadata.annotations["ferrule.dev/weight"]`. */
+/**
+ * `spec.ports[0].port`; keys that are no plain names are quoted:
+ * `metadata.annotations["ferrule.dev/weight"]`.
+ */
 function formatPath(path: Path): string {
   let text = '';
   for (const step of path) {

@@ -5,8 +5,8 @@ import type { ObjectReader } from './reader.ts';
 import type { Service, ServicePort } from './types.ts';
 
 /**
- * Fields without meaning for a sidecar's outbound traffic: how the service is reached from outside of the cluster, and
- * how its IPs were allotted.
+ * Fields without meaning for a sidecar's outbound traffic: how the service is reached from outside of the
+ * cluster, and how its IPs were allotted.
  */
 const INERT_SPEC = [
   'ipFamilyPolicy',

@@ -1,6 +1,6 @@
 /**
- * The resources a mesh is described with, as far as Ferrule honours them: checked, defaulted, free of YAML. Whatever reads
- * them (files, the Kubernetes API) gives these; `compile` turns them into targets.
+ * The resources a mesh is described with, as far as Ferrule honours them: checked, defaulted, free of YAML.
+ * Whatever reads them (files, the Kubernetes API) gives these; `compile` turns them into targets.
  */
 import type { SocketAddress } from '../core/address.ts';
 

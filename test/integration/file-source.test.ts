@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { FileSource } from '../../proxy/control/file-source.ts';
 import { log } from '../../proxy/core/log.ts';
@@ -173,6 +174,20 @@ t.test('a file that never was right keeps the source from answering', async (t) 
   t.ok(source.health.synced, 'and takes nothing away');
 });
 
+t.test('a directory of whatever people keep beside their services is usable', async (t) => {
+  const { source, answers } = await follow(
+    t,
+    fileURLToPath(new URL('../fixtures/resources', import.meta.url)),
+  );
+  t.match(source.health, { synced: true, error: undefined });
+  t.same(answers.all, ['unknown']);
+  t.ok(source.resources.some(({ name }) => name === 'webapp'));
+  const warned = (text: string): boolean =>
+    lines.some((line) => line.includes('warn') && line.includes(text));
+  t.ok(warned('09-servicemonitor.yaml:2: unknown kind ServiceMonitor'), 'unknown kinds are logged');
+  t.ok(warned('not used by this version: '), 'and known ones counted');
+});
+
 t.test('a directory that is not there yet, goes away, and comes back', async (t) => {
   const dir = join(t.testdir({}), 'mesh.d');
   const { source, answers } = await follow(t, dir, 20);
@@ -261,8 +276,9 @@ t.test('without events the poll sees changes, and the age stays young', async (t
 t.test('a file being written is read when it is whole', async (t) => {
   const dir = t.testdir({ 'web.yaml': web('10.0.0.1') });
   const { answers } = await follow(t, dir);
-  // In pieces 20 ms apart (a slow writer, not a wait). Between them whole documents stand there: read then, they would
-  // say something else. Both sides' timers are of one event loop, so that load cannot turn their order.
+  // In pieces 20 ms apart (a slow writer, not a wait). Between them whole documents stand there: read then,
+  // they would say something else. Both sides' timers are of one event loop, so that load cannot turn their
+  // order.
   const text = `${web('10.0.0.2')}---\n${web('10.0.0.3', 'extra')}`;
   writeFileSync(join(dir, 'web.yaml'), '');
   for (let start = 0; start < text.length; start += 60) {
