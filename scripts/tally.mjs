@@ -1,6 +1,6 @@
 /**
  * Counts what a run of tap proved: `node scripts/tally.mjs FILE STEP=STATUS...` reads the TAP that
- * `tap --output-file=FILE` wrote, prints what was skipped and what failed, and alone on its last line
+ * `tap --reporter=tap` wrote, prints what was skipped and what failed, and alone on its last line
  * `N passed, N failed`. Exits 1 when anything failed, nothing ran, or a step ended with another status than 0.
  *
  * tap's own summary is not enough: a file that crashed, could not be loaded or asserted nothing adds no failed assertion.
