@@ -1,0 +1,18 @@
+/** Every peer and every scenario, in the order of the report. A new one is a file and a line here. */
+
+import type { Peer, Scenario } from './harness/model.ts';
+import { peer as direct } from './peers/direct.ts';
+import { peer as ferrule } from './peers/ferrule.ts';
+import { peer as haproxySpliceAuto } from './peers/haproxy-splice-auto.ts';
+import { peer as haproxySpliceFull } from './peers/haproxy-splice-full.ts';
+import { peer as nginxStream } from './peers/nginx-stream.ts';
+import { scenario as start } from './scenarios/start.ts';
+import { scenario as tcpBulk } from './scenarios/tcp-bulk.ts';
+import { scenario as tcpConnect } from './scenarios/tcp-connect.ts';
+import { scenario as tcpIdle } from './scenarios/tcp-idle.ts';
+import { scenario as tcpLatency } from './scenarios/tcp-latency.ts';
+import { scenario as tcpRequest } from './scenarios/tcp-request.ts';
+
+export const PEERS: readonly Peer[] = [ferrule, haproxySpliceAuto, haproxySpliceFull, nginxStream, direct];
+
+export const SCENARIOS: readonly Scenario[] = [tcpBulk, tcpRequest, tcpConnect, tcpLatency, tcpIdle, start];

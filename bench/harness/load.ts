@@ -1,0 +1,42 @@
+/** One measured load: verify, warm up, measure, verify. The shape of every scenario that pays with CPU time. */
+
+import type { LatencyMs, Measurement, RunningProxy, Turn } from './model.ts';
+
+/** What a generator did, all of it right. */
+export interface LoadResult {
+  /** Units of work done. */
+  readonly units: number;
+  readonly seconds: number;
+  readonly latencyMs: LatencyMs | undefined;
+}
+
+/** How one case loads a proxy. Each step throws when anything was not right. */
+export interface LoadPlan {
+  /** Cost per unit of work is this many times CPU seconds per unit: 1e6 for microseconds. */
+  readonly scale: number;
+  verify(proxy: RunningProxy): Promise<void>;
+  /** Not measured: just-in-time compilers, pools and caches settle here. */
+  warmUp(proxy: RunningProxy): Promise<void>;
+  load(proxy: RunningProxy): Promise<LoadResult>;
+}
+
+/** Runs a plan within a turn. The value is CPU time of the whole proxy per unit of work. */
+export async function measureLoad(turn: Turn, plan: LoadPlan): Promise<Measurement> {
+  const proxy = await turn.startProxy();
+  await plan.verify(proxy);
+  await plan.warmUp(proxy);
+  const before = proxy.cpuSeconds();
+  const result = await plan.load(proxy);
+  const after = proxy.cpuSeconds();
+  const memoryKb = proxy.memory();
+  await plan.verify(proxy);
+  proxy.check();
+  const cpuSeconds = before === undefined || after === undefined ? undefined : after - before;
+  return {
+    value: cpuSeconds === undefined ? undefined : (cpuSeconds * plan.scale) / result.units,
+    cpuSeconds,
+    throughput: result.units / result.seconds,
+    latencyMs: result.latencyMs,
+    memoryKb,
+  };
+}

@@ -1,0 +1,59 @@
+/**
+ * A new connection for every exchange. The backend closes first and each side after it, so that closed connections wait
+ * (TIME_WAIT) where listeners are, and clients never run out of ports.
+ */
+
+import { UserError } from '../../proxy/core/errors.ts';
+import { startHttpBackend, verifyHttp } from '../backends/http.ts';
+import { runClient } from '../harness/client.ts';
+import { measureLoad } from '../harness/load.ts';
+import type { Scenario } from '../harness/model.ts';
+
+const MICROSECONDS = 1e6;
+const WARM_UP_SECONDS = 1;
+/** Keeps one core busy; far below every listen queue, so that no SYN is dropped and sent again. */
+const CONCURRENCY = 32;
+
+export const scenario: Scenario = {
+  name: 'tcp-connect',
+  description: 'a new connection for every short exchange: CPU microseconds of the proxy per connection',
+  programs: ['nginx', 'g++'],
+  hasControl: true,
+  cases: [
+    {
+      name: 'c32',
+      description: `${CONCURRENCY} at a time, one 12-byte answer each, the server closes first`,
+      metric: 'CPU per connection',
+      unit: 'µs',
+      throughputUnit: 'conn/s',
+      target: { kind: 'ratio', atMost: 1 },
+    },
+  ],
+  async open(workshop) {
+    const tool = await workshop.tool('client');
+    const backend = await startHttpBackend(workshop.folder);
+    return {
+      backendPort: backend.port,
+      async measure(_name, turn) {
+        return measureLoad(turn, {
+          scale: MICROSECONDS,
+          verify: ({ port }) => verifyHttp(port),
+          async warmUp({ port }) {
+            await runClient(tool, 'connect', [port, CONCURRENCY], WARM_UP_SECONDS);
+          },
+          async load({ port }) {
+            const before = await backend.accepted();
+            const result = await runClient(tool, 'connect', [port, CONCURRENCY], turn.seconds);
+            const accepted = (await backend.accepted()) - before;
+            if (accepted !== result.units) {
+              throw new UserError(
+                `${result.units} exchanges came over ${accepted} connections, not one each`,
+              );
+            }
+            return result;
+          },
+        });
+      },
+    };
+  },
+};
