@@ -13,7 +13,8 @@ COPY package.json package-lock.json .npmrc .taprc tsconfig.json tsconfig.build.j
 COPY scripts scripts
 RUN npm ci --include=optional --include=dev
 COPY . .
-RUN npm run build && npm prune --omit=dev --include=optional
+# Without --omit=peer, TypeScript stays as a library's optional peer.
+RUN npm run build && npm prune --omit=dev --omit=peer --include=optional
 # Of the runtime package only the binary runs: headers and documentation are 60 MB.
 RUN rm -rf node_modules/node-linux-*/include node_modules/node-linux-*/share
 
