@@ -167,6 +167,7 @@ export class MetricsSlab {
       known.idleSinceMs = IN_USE;
       return known.slot;
     }
+    if (familyIndex(family) === undefined) throw new Error(`no metric family ${family}`);
     const slot = carriable(key, labels) ? this.takeSlot() : undefined;
     if (slot === undefined) {
       this.values[overflowIndex('ferrule_metrics_series_overflow_total')]++;
@@ -226,7 +227,5 @@ function carriable(key: string, labels: Labels): boolean {
 }
 
 function overflowIndex(family: FamilyName): Slot {
-  const index = familyIndex(family);
-  if (index === undefined) throw new Error(`no metric family ${family}`);
-  return ENGINE_SLOTS + index;
+  return ENGINE_SLOTS + familyIndex(family)!;
 }

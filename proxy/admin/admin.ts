@@ -1,0 +1,189 @@
+/** The admin server: readiness, metrics, and what an operator asks of a running proxy. */
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
+import type { SocketAddress } from '../core/address.ts';
+import { LOG_LEVELS, type LogLevel, log } from '../core/log.ts';
+import { METRICS_CONTENT_TYPE } from '../metrics/registry.ts';
+import { describeEnvironment } from './environment.ts';
+import { refuse } from './guard.ts';
+import {
+  type AdminBackend,
+  type AdminHandler,
+  type AdminRequest,
+  type AdminResponse,
+  createBackend,
+  listenOnAll,
+  text,
+} from './server.ts';
+import { type AdminToken, createToken } from './token.ts';
+
+/** What the admin server shows and changes, supplied by main. */
+export interface AdminContext {
+  /** Whether the proxy can serve; `reasons` say why not, one sentence each. */
+  readiness(): { readonly ready: boolean; readonly reasons: readonly string[] };
+  /** The exposition in Prometheus' text format. */
+  metrics(): Promise<string>;
+  /** The configuration in force, secrets redacted; plain data. */
+  config(): unknown;
+  readonly env: NodeJS.ProcessEnv;
+  getLogLevel(): LogLevel;
+  /** Sets the level of every thread. */
+  setLogLevel(level: LogLevel): void;
+}
+
+/** How to start the admin server. */
+export interface AdminOptions {
+  /** May be empty: then there is no server and no token. */
+  readonly listen: readonly SocketAddress[];
+  /** Absolute path; undefined lets the server choose, see `tokenFileCandidates`. */
+  readonly tokenFile: string | undefined;
+  readonly context: AdminContext;
+  /** Which HTTP server to use; the best that loads by default. */
+  readonly backend?: (handler: AdminHandler) => Promise<AdminBackend>;
+}
+
+/** A running admin server. */
+export interface AdminServer {
+  /** Where it listens, with the ports taken; IPv6 first. */
+  readonly addresses: readonly SocketAddress[];
+  readonly tokenFile: string | undefined;
+  readonly backend: AdminBackend['name'];
+  /** Stops listening, lets answers under way end for a second, removes the token. */
+  close(): Promise<void>;
+}
+
+type Method = 'GET' | 'POST';
+
+/** One page. */
+interface Route {
+  /** True when it answers to anybody; all others ask for loopback and the token. */
+  readonly open: boolean;
+  readonly methods: Readonly<Partial<Record<Method, (request: AdminRequest) => Promise<AdminResponse>>>>;
+}
+
+/**
+ * Starts the admin server.
+ * @throws UserError (EXIT.os) when an address or the token file cannot be had; nothing is left listening then
+ */
+export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
+  const { listen, tokenFile, context } = options;
+  const routes = createRoutes(context);
+  // Assigned before the first request can arrive: accepting needs a turn of the event loop, the lines below do not.
+  let token: AdminToken | undefined;
+  const backend = await (options.backend ?? createBackend)((request) => dispatch(routes, request, token));
+  const addresses = await listenOnAll(backend, listen);
+  try {
+    if (addresses.length > 0) token = createToken(tokenFile, addresses[0].port, context.env);
+  } catch (error) {
+    await backend.close();
+    throw error;
+  }
+  for (const address of addresses) log.info('admin server listens', { address: String(address) });
+  return {
+    addresses,
+    tokenFile: token?.file,
+    backend: backend.name,
+    close: async () => {
+      await backend.close();
+      token?.remove();
+    },
+  };
+}
+
+async function dispatch(
+  routes: ReadonlyMap<string, Route>,
+  request: AdminRequest,
+  token: AdminToken | undefined,
+): Promise<AdminResponse> {
+  const route = routes.get(request.path);
+  if (route === undefined) {
+    return text(404, `not found. There is: ${[...routes.keys()].join(' ')}`);
+  }
+  if (token === undefined) return text(503, 'starting');
+  const refusal = route.open ? undefined : refuse(request, token);
+  if (refusal !== undefined) return refusal;
+  // RFC 9110 section 9.3.2: HEAD is GET without the content; the back end leaves it out.
+  const serve = route.methods[(request.method === 'HEAD' ? 'GET' : request.method) as Method];
+  if (serve !== undefined) return serve(request);
+  const allowed = Object.keys(route.methods).flatMap((method) =>
+    method === 'GET' ? ['GET', 'HEAD'] : [method],
+  );
+  return text(405, `${request.path} takes ${allowed.join(', ')} only`, { Allow: allowed.join(', ') });
+}
+
+function createRoutes(context: AdminContext): ReadonlyMap<string, Route> {
+  const metrics = shareRuns(() => context.metrics());
+  return new Map<string, Route>([
+    ['/ready', { open: true, methods: { GET: async (request) => readiness(context, request) } }],
+    ['/live', { open: true, methods: { GET: async () => text(200, 'live') } }],
+    ['/metrics', { open: true, methods: { GET: async (request) => exposition(await metrics(), request) } }],
+    ['/config', { open: false, methods: { GET: async () => json(200, context.config()) } }],
+    [
+      '/env.json',
+      {
+        open: false,
+        methods: { GET: async ({ query }) => json(200, describeEnvironment(context.env, query)) },
+      },
+    ],
+    [
+      '/log-level',
+      {
+        open: false,
+        methods: {
+          GET: async () => text(200, context.getLogLevel()),
+          POST: async ({ body }) => changeLogLevel(context, body.toString().trim()),
+        },
+      },
+    ],
+  ]);
+}
+
+function readiness(context: AdminContext, request: AdminRequest): AdminResponse {
+  const { ready, reasons } = context.readiness();
+  const status = ready ? 200 : 503;
+  const accept = request.headers.get('accept')?.join() ?? '';
+  if (accept.includes('application/json')) return json(status, { ready, reasons });
+  return text(status, ready ? 'ready' : ['not ready', ...reasons].join('\n'));
+}
+
+async function exposition(body: string, request: AdminRequest): Promise<AdminResponse> {
+  const headers = { 'Content-Type': METRICS_CONTENT_TYPE, Vary: 'Accept-Encoding' };
+  if (!acceptsGzip(request.headers.get('accept-encoding')?.join() ?? ''))
+    return { status: 200, headers, body };
+  // Level 1: an exposition is so repetitive that more effort gains little and costs main's CPU.
+  const packed = await promisify(gzip)(body, { level: 1 });
+  return { status: 200, headers: { ...headers, 'Content-Encoding': 'gzip' }, body: packed };
+}
+
+function changeLogLevel(context: AdminContext, wanted: string): AdminResponse {
+  const level = LOG_LEVELS.find((known) => known === wanted);
+  if (level === undefined) return text(400, `the body must be one of ${LOG_LEVELS.join(', ')}`);
+  const before = context.getLogLevel();
+  context.setLogLevel(level);
+  log.info('log level changed', { from: before, to: level });
+  return text(200, level);
+}
+
+function json(status: number, value: unknown): AdminResponse {
+  const body = `${JSON.stringify(value, undefined, 2)}\n`;
+  return { status, headers: { 'Content-Type': 'application/json' }, body };
+}
+
+/** RFC 9110 section 12.5.3: gzip is named and not given the weight 0. */
+function acceptsGzip(header: string): boolean {
+  return header.split(',').some((item) => {
+    const [coding, ...parameters] = item.split(';').map((part) => part.trim().toLowerCase());
+    return coding === 'gzip' && !parameters.some((parameter) => /^q=0(\.0{0,3})?$/.test(parameter));
+  });
+}
+
+/** Calls that come while one is under way get its result: anybody may scrape, nobody may make main render in parallel. */
+function shareRuns<T>(run: () => Promise<T>): () => Promise<T> {
+  let underWay: Promise<T> | undefined;
+  return () => {
+    underWay ??= run().finally(() => {
+      underWay = undefined;
+    });
+    return underWay;
+  };
+}
