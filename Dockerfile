@@ -13,10 +13,10 @@ COPY package.json package-lock.json .npmrc .taprc tsconfig.json tsconfig.build.j
 COPY scripts scripts
 RUN npm ci --include=optional --include=dev
 COPY . .
-# Without --omit=peer, TypeScript stays as a library's optional peer.
-RUN npm run build && npm prune --omit=dev --omit=peer --include=optional
-# Of the runtime package only the binary runs: headers and documentation are 60 MB.
-RUN rm -rf node_modules/node-linux-*/include node_modules/node-linux-*/share
+RUN npm run build && npm prune --omit=dev --include=optional
+# npm keeps the compiler as a library's optional peer; of the runtime package only the binary runs.
+RUN rm -rf node_modules/typescript node_modules/@typescript node_modules/.bin \
+  node_modules/node-linux-*/include node_modules/node-linux-*/share
 
 FROM ${BASE}
 # iptables is for `ferrule init`, which runs from this image as root with NET_ADMIN.
