@@ -178,7 +178,8 @@ function parseIpv4Word(text: string): number | undefined {
 /** RFC 5952: lower case, the longest run of two or more zero groups (the first of equals) becomes `::`. */
 function formatIpv6(address: SocketAddress): string {
   const groups: number[] = [];
-  for (const word of [address.w0, address.w1, address.w2, address.w3]) groups.push(word >>> 16, word & 0xffff);
+  for (const word of [address.w0, address.w1, address.w2, address.w3])
+    groups.push(word >>> 16, word & 0xffff);
   let bestStart = -1;
   let bestLength = 1;
   for (let start = 0; start < 8; start++) {

@@ -69,5 +69,6 @@ function formatFields(fields: LogFields): string {
 /** Keeps one event on one line: names from the network must not forge log lines. */
 function escapeText(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is being removed
-  return text.replace(/[\u0000-\u001f\u007f]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  const control = /[\u0000-\u001f\u007f]/g;
+  return text.replace(control, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }

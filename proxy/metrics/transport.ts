@@ -1,4 +1,5 @@
 /** The tcp_* series of connections that share their labels: resolved once, then only added to. */
+import type { SocketAddress } from '../core/address.ts';
 import { errnoName } from '../core/errno.ts';
 import type { Labels } from '../model/target.ts';
 import type { MetricsSlab, Slot } from './slab.ts';
@@ -13,6 +14,7 @@ export class TransportSeries {
   private readonly openTotal: Slot;
   private readonly openNow: Slot;
   private readonly closeTotal = new Map<number, Slot>();
+  private readonly connectFailures = new Map<number, Slot>();
   private users = 1;
 
   /** Holds its slots until `release` was called as often as `retain`, plus once. */
@@ -44,11 +46,48 @@ export class TransportSeries {
     this.release();
   }
 
+  /** An attempt to connect failed. */
+  connectFailed(errno: number): void {
+    let slot = this.connectFailures.get(errno);
+    if (slot === undefined) {
+      const { direction, target_addr } = this.labels;
+      slot = this.slab.counter('ferrule_tcp_connect_failures_total', {
+        direction,
+        target_addr,
+        errno: errnoName(errno),
+      });
+      this.connectFailures.set(errno, slot);
+    }
+    this.slab.add(slot, 1);
+  }
+
   /** The owner (a target, an endpoint) goes; connections still open keep the series. */
   release(): void {
     if (--this.users > 0) return;
-    for (const slot of [this.openTotal, this.openNow, this.readSlot, this.writeSlot, ...this.closeTotal.values()]) {
+    const always = [this.openTotal, this.openNow, this.readSlot, this.writeSlot];
+    for (const slot of [...always, ...this.closeTotal.values(), ...this.connectFailures.values()]) {
       this.slab.release(slot);
     }
   }
+}
+
+/** Labels of the accepted side. A service's listener has no address; its `target_addr` is the service. */
+export function sourceLabels(direction: string, destination: SocketAddress | undefined, key: string): Labels {
+  return { direction, peer: 'src', ...targetLabels(destination, key), tls: 'disabled' };
+}
+
+/** Labels of the dialled side, with what discovery says of the endpoint. */
+export function destinationLabels(direction: string, address: SocketAddress, discovered: Labels): Labels {
+  return {
+    direction,
+    peer: 'dst',
+    ...targetLabels(address, address.toString()),
+    tls: 'disabled',
+    ...discovered,
+  };
+}
+
+function targetLabels(address: SocketAddress | undefined, key: string): Labels {
+  if (address === undefined) return { target_addr: key };
+  return { target_addr: key, target_ip: address.ip, target_port: String(address.port) };
 }

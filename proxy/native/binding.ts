@@ -46,7 +46,10 @@ export function loadBinding(): Binding {
   if (loaded !== undefined) return loaded;
   const file = process.env.FERRULE_NATIVE ?? join(projectRoot(), 'build', 'ferrule.node');
   if (!existsSync(file)) {
-    throw new UserError(`the native socket engine is missing: ${file}; build it with: npm run build`, EXIT.unavailable);
+    throw new UserError(
+      `the native socket engine is missing: ${file}; build it with: npm run build`,
+      EXIT.unavailable,
+    );
   }
   try {
     loaded = createRequire(import.meta.url)(file) as Binding;

@@ -54,7 +54,9 @@ export interface EngineHandler {
   /** A listener stopped accepting because of `errno` (out of descriptors); it tries again by itself. */
   acceptPaused(listener: number, errno: number): void;
   acceptResumed(listener: number): void;
-  /** `operation` named a connection that had ended. */
+  /**
+   * `operation` named a connection that had ended. A relay that named one was not made: the other side is still open.
+   */
   deadOperation(id: ConnectionId, operation: number): void;
 }
 
@@ -87,6 +89,9 @@ const OPERATION = {
   deadline: 10,
   count: 11,
 } as const;
+
+/** What `deadOperation` reports for a relay that was not made. */
+export const RELAY_OPERATION = OPERATION.relay;
 
 const RECORD_INTS = 4;
 const OPERATION_RECORDS = 4096;
@@ -358,8 +363,22 @@ const EAFNOSUPPORT = 97;
  * @throws UserError (exit 71) saying what is in the way.
  */
 export function openListener(address: SocketAddress, reusePort = false): number {
-  const words = [(address.family << 16) | address.port, address.w0 | 0, address.w1 | 0, address.w2 | 0, address.w3 | 0];
-  const result = loadBinding().openListener(words[0], words[1], words[2], words[3], words[4], BACKLOG, reusePort ? 1 : 0);
+  const words = [
+    (address.family << 16) | address.port,
+    address.w0 | 0,
+    address.w1 | 0,
+    address.w2 | 0,
+    address.w3 | 0,
+  ];
+  const result = loadBinding().openListener(
+    words[0],
+    words[1],
+    words[2],
+    words[3],
+    words[4],
+    BACKLOG,
+    reusePort ? 1 : 0,
+  );
   if (result >= 0) return result;
   throw new UserError(`cannot listen on ${address}: ${listenProblem(-result)}`, EXIT.os);
 }

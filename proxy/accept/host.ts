@@ -1,0 +1,61 @@
+/** What is this host's, and what is this proxy's: the basis of the rules against loops and open proxies. */
+import { networkInterfaces } from 'node:os';
+import { isLoopback, isUnspecified, parseIp, type SocketAddress, sameIp } from '../core/address.ts';
+
+/**
+ * How often the interfaces are read again at most, in ms. An address that is not known is looked for anew, since interfaces
+ * come and go; a flood of foreign destinations must not turn that into a load.
+ */
+const REFRESH_MS = 1_000;
+
+/** Tells addresses of this network namespace from others. */
+export class HostAddresses {
+  private readonly own: readonly SocketAddress[];
+  private readonly read: () => Iterable<string>;
+  private local = new Set<string>();
+  private readAtMs = Number.NEGATIVE_INFINITY;
+
+  /**
+   * @param own every address the proxy listens on
+   * @param read the IP addresses of the interfaces, as text
+   */
+  constructor(own: readonly SocketAddress[], read: () => Iterable<string> = interfaceAddresses) {
+    this.own = own;
+    this.read = read;
+  }
+
+  /** True for loopback and the addresses of this host's interfaces. */
+  isLocal(address: SocketAddress, nowMs: number = performance.now()): boolean {
+    if (isLoopback(address)) return true;
+    const ip = address.ip;
+    if (this.local.has(ip)) return true;
+    if (nowMs - this.readAtMs < REFRESH_MS) return false;
+    this.readAtMs = nowMs;
+    this.local = new Set(canonical(this.read()));
+    return this.local.has(ip);
+  }
+
+  /** True when dialling `address` would reach a listener of this proxy. */
+  isOwn(address: SocketAddress): boolean {
+    return this.own.some(
+      (listener) =>
+        listener.port === address.port &&
+        (sameIp(listener, address) ||
+          isUnspecified(address) ||
+          (isUnspecified(listener) && listener.family === address.family && this.isLocal(address))),
+    );
+  }
+}
+
+function* canonical(texts: Iterable<string>): Iterable<string> {
+  for (const text of texts) {
+    const address = parseIp(text);
+    if (address !== undefined) yield address.ip;
+  }
+}
+
+function* interfaceAddresses(): Iterable<string> {
+  for (const addresses of Object.values(networkInterfaces())) {
+    for (const { address } of addresses ?? []) yield address.split('%')[0];
+  }
+}

@@ -1,0 +1,15 @@
+/** Endpoints tried in the order given: the application behind an explicit inbound port, a single known address. */
+import type { Endpoint, EndpointPicker } from '../model/endpoint.ts';
+
+/** Always the first that was not tried. */
+export class InOrder implements EndpointPicker {
+  private readonly endpoints: readonly Endpoint[];
+
+  constructor(endpoints: readonly Endpoint[]) {
+    this.endpoints = endpoints;
+  }
+
+  pick(tried: readonly Endpoint[]): Endpoint | undefined {
+    return this.endpoints.find((endpoint) => !tried.includes(endpoint));
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * Keeps the worker threads running. A worker that throws is logged with its stack and replaced; its engine has reset its
+ * connections by then, everybody else's go on.
+ */
+import { Worker } from 'node:worker_threads';
+import { log } from '../core/log.ts';
+import { ENGINE_FIGURES } from '../metrics/families.ts';
+import type { MetricsRegistry } from '../metrics/registry.ts';
+import { SLAB_BYTES } from '../metrics/slab.ts';
+import type { FromWorker, ListenerGrant, ToWorker, WorkerSettings } from '../model/messages.ts';
+import type { Discovery } from './discovery.ts';
+import { Publisher } from './publisher.ts';
+
+/**
+ * Young generation of a worker in MB. Its garbage is short-lived objects of a few hundred bytes per connection: a small
+ * nursery keeps them in the processor's cache and the memory at rest low; V8's default would let 16 MB pile up.
+ */
+const YOUNG_GENERATION_MB = 2;
+
+/** A worker that lived shorter than this before it threw is replaced only after a pause, in ms. */
+const SHORT_LIFE_MS = 1_000;
+const PAUSE_MS = 500;
+
+/** The slot of an engine's own count of connections. */
+const CONNECTIONS_FIGURE = ENGINE_FIGURES.findIndex(({ name }) => name === 'ferrule_engine_connections');
+
+/** What all workers are told. */
+export type SharedSettings = Omit<WorkerSettings, 'worker' | 'metrics' | 'listeners'>;
+
+interface Member {
+  readonly thread: Worker;
+  readonly publisher: Publisher;
+  readonly number: number;
+  readonly metrics: Float64Array;
+  readonly startedMs: number;
+}
+
+/** The worker threads of a proxy. */
+export class Workers {
+  private readonly script: URL;
+  private readonly settings: SharedSettings;
+  private readonly grants: readonly (readonly ListenerGrant[])[];
+  private readonly discovery: Discovery;
+  private readonly registry: MetricsRegistry;
+  private readonly members = new Map<number, Member>();
+  private nextNumber = 0;
+  private stopping = false;
+  /** Workers that threw and were replaced. */
+  restarts = 0;
+
+  /** @param grants the listeners of each worker: its length is their number */
+  constructor(
+    script: URL,
+    settings: SharedSettings,
+    grants: readonly (readonly ListenerGrant[])[],
+    parts: { discovery: Discovery; registry: MetricsRegistry },
+  ) {
+    this.script = script;
+    this.settings = settings;
+    this.grants = grants;
+    this.discovery = parts.discovery;
+    this.registry = parts.registry;
+  }
+
+  /** True when every worker accepts connections. */
+  get ready(): boolean {
+    return this.members.size === this.grants.length;
+  }
+
+  /** Sockets the engines hold now. */
+  connections(): number {
+    let sum = 0;
+    for (const { metrics } of this.members.values()) sum += metrics[CONNECTIONS_FIGURE];
+    return sum;
+  }
+
+  /** Starts every worker; resolves when all accept. Rejects when one throws before that. */
+  async start(): Promise<void> {
+    await Promise.all(this.grants.map((_, place) => this.launch(place)));
+  }
+
+  /** Sends to every worker that runs now. */
+  broadcast(message: ToWorker): void {
+    for (const { thread } of this.members.values()) thread.postMessage(message);
+  }
+
+  /** Ends all workers at once; their open connections are reset. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    await Promise.all([...this.members.values()].map(({ thread }) => thread.terminate()));
+  }
+
+  private launch(place: number): Promise<void> {
+    const number = this.nextNumber++;
+    const metrics = new SharedArrayBuffer(SLAB_BYTES);
+    const workerData: WorkerSettings = {
+      ...this.settings,
+      log: { level: log.level, format: log.format },
+      worker: number,
+      metrics,
+      listeners: this.grants[place],
+    };
+    const thread = new Worker(this.script, {
+      name: `ferrule ${number}`,
+      workerData,
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
+    });
+    const publisher = new Publisher(this.discovery, (message) => thread.postMessage(message));
+    const member: Member = {
+      thread,
+      publisher,
+      number,
+      metrics: new Float64Array(metrics),
+      startedMs: performance.now(),
+    };
+    this.registry.attach(number, metrics);
+    return new Promise((resolve, reject) => {
+      thread.on('message', (message: FromWorker) => {
+        if (message.type !== 'ready') return this.receive(member, message);
+        this.members.set(place, member);
+        resolve();
+      });
+      thread.on('error', (error) => {
+        log.error('a worker threw; its connections are reset', { worker: number, stack: stackOf(error) });
+        reject(error);
+      });
+      thread.on('exit', () => {
+        reject(new Error(`worker ${number} ended before it was ready`));
+        this.ended(place, member);
+      });
+    });
+  }
+
+  private receive(member: Member, message: Exclude<FromWorker, { type: 'ready' }>): void {
+    switch (message.type) {
+      case 'look-up':
+        return member.publisher.lookUp(message.key);
+      case 'release':
+        return member.publisher.release(message.key);
+      case 'applied':
+        return member.publisher.applied(message.key, message.version);
+      case 'define':
+        return this.registry.define(member.number, message.definition);
+      case 'undefine':
+        this.registry.undefine(member.number, message.slot);
+        return member.thread.postMessage({ type: 'forgotten', slot: message.slot } satisfies ToWorker);
+      case 'log':
+        return log.sink(message.line);
+    }
+  }
+
+  private ended(place: number, member: Member): void {
+    member.publisher.close();
+    this.registry.detach(member.number);
+    const wasReady = this.members.get(place) === member;
+    if (wasReady) this.members.delete(place);
+    // One that never became ready fails the start, or the replacement below, which tries again.
+    if (this.stopping || !wasReady) return;
+    this.replace(place, performance.now() - member.startedMs < SHORT_LIFE_MS ? PAUSE_MS : 0);
+  }
+
+  private replace(place: number, pauseMs: number): void {
+    this.restarts++;
+    setTimeout(() => {
+      if (this.stopping) return;
+      this.launch(place).then(
+        () => log.info('worker replaced', { place }),
+        () => this.replace(place, PAUSE_MS),
+      );
+    }, pauseMs);
+  }
+}
+
+function stackOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

@@ -1,0 +1,17 @@
+/** Names of errno values, as logs and the `errno` label show them. */
+import { constants } from 'node:os';
+
+const NAMES = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+
+/** `ECONNRESET` for 104; the empty text for 0, `E<number>` for one without a name. */
+export function errnoName(errno: number): string {
+  if (errno === 0) return '';
+  return NAMES.get(errno) ?? `E${errno}`;
+}
+
+/** errno of what this code base decides on. */
+export const ERRNO = {
+  emfile: constants.errno.EMFILE,
+  enfile: constants.errno.ENFILE,
+  etimedout: constants.errno.ETIMEDOUT,
+};

@@ -1,0 +1,239 @@
+/** The main thread: puts the parts of a proxy together and takes them apart again. Never on the data path. */
+import { type AdminServer, startAdmin } from './admin/admin.ts';
+import { type Config, describeConfig } from './config/config.ts';
+import { Discovery } from './control/discovery.ts';
+import { FileSource } from './control/file-source.ts';
+import { type ListenerRequest, Listeners } from './control/listeners.ts';
+import { Workers } from './control/workers.ts';
+import type { SocketAddress } from './core/address.ts';
+import { EXIT } from './core/errors.ts';
+import { type LogLevel, log } from './core/log.ts';
+import { addProcessMetrics } from './metrics/process.ts';
+import { MetricsRegistry } from './metrics/registry.ts';
+
+/** The product's version, as `proxy_build_info` and `--version` show it. */
+export const VERSION = '0.1.0';
+
+/** How often a stopping proxy looks whether its connections have ended, in ms. */
+const DRAIN_POLL_MS = 50;
+
+/** A proxy that runs. */
+export interface RunningProxy {
+  /** Bound addresses in the order of the configuration: outbound, its listeners, inbound, its ports. */
+  readonly listeners: readonly SocketAddress[];
+  readonly admin: readonly SocketAddress[];
+  /** Where commands find the token for the admin port. */
+  readonly adminTokenFile: string | undefined;
+  /** Connections open now, both sides counted. */
+  connections(): number;
+  /** Stops accepting, waits up to `graceMs` for open connections, and resets what is left. */
+  stop(graceMs: number): Promise<void>;
+}
+
+/**
+ * Runs until SIGTERM or SIGINT; a second signal ends at once.
+ * @returns the exit status
+ * @throws UserError when something cannot be bound or loaded
+ */
+export async function runProxy(config: Config): Promise<number> {
+  log.level = config.log.level;
+  log.format = config.log.format;
+  const signals = new SignalQueue(['SIGTERM', 'SIGINT']);
+  const proxy = await startProxy(config, () => signals.seen > 0);
+  log.info('ready', {
+    listeners: proxy.listeners.join(',') || 'none',
+    admin: proxy.admin.join(','),
+    token: proxy.adminTokenFile,
+    pid: process.pid,
+  });
+  const signal = await signals.next();
+  log.info('stopping', { signal, connections: proxy.connections() });
+  const { drainDelayMs, graceMs } = config.shutdown;
+  // Whoever still believes /ready sends new connections for a while: take them.
+  const drained = proxy.connections() === 0 ? Promise.resolve() : delay(drainDelayMs);
+  const orderly = drained.then(() => proxy.stop(graceMs - drainDelayMs)).then(() => EXIT.ok);
+  const forced = signals.next().then(() => proxy.stop(0).then(() => EXIT.ok));
+  const status = await Promise.race([orderly, forced]);
+  log.info('stopped');
+  signals.close();
+  return status;
+}
+
+/** Starts everything and resolves when connections are accepted. On failure nothing is left running. */
+export async function startProxy(
+  config: Config,
+  draining: () => boolean = () => false,
+): Promise<RunningProxy> {
+  const registry = new MetricsRegistry();
+  addProcessMetrics(registry);
+  const discovery = new Discovery(
+    config.discovery.map(({ path }) => new FileSource(path, { namespace: config.workload.namespace })),
+  );
+  addControlMetrics(registry, discovery);
+  const listeners = new Listeners(listenerRequests(config), config.workers);
+  let workers: Workers | undefined;
+  let admin: AdminServer | undefined;
+  const stopAll = async (): Promise<void> => {
+    await workers?.stop();
+    discovery.close();
+    await admin?.close();
+    listeners.close();
+  };
+  try {
+    admin = await startAdmin({
+      listen: config.admin.listen,
+      tokenFile: config.admin.tokenFile,
+      context: {
+        readiness: () => readiness(workers, discovery, draining()),
+        metrics: () => registry.render(),
+        config: () => describeConfig(config),
+        env: process.env,
+        getLogLevel: () => log.level,
+        setLogLevel: (level: LogLevel) => {
+          log.level = level;
+          workers?.broadcast({ type: 'log-level', level });
+        },
+      },
+    });
+    const script = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
+    const own = [...listeners.addresses, ...admin.addresses].map(String);
+    const started = new Workers(script, workerSettings(config, own), listeners.grants, {
+      discovery,
+      registry,
+    });
+    workers = started;
+    registry.counter('ferrule_worker_restarts_total', 'Workers that threw and were replaced', [], () => [
+      { labels: {}, value: started.restarts },
+    ]);
+    await Promise.all([discovery.start(), started.start()]);
+  } catch (error) {
+    await stopAll();
+    throw error;
+  }
+  const running = workers;
+  return {
+    listeners: listeners.addresses,
+    admin: admin.addresses,
+    adminTokenFile: admin.tokenFile,
+    connections: () => running.connections(),
+    stop: async (graceMs) => {
+      running.broadcast({ type: 'unlisten' });
+      const deadlineMs = performance.now() + graceMs;
+      while (running.connections() > 0 && performance.now() < deadlineMs) await delay(DRAIN_POLL_MS);
+      await stopAll();
+    },
+  };
+}
+
+function listenerRequests(config: Config): ListenerRequest[] {
+  const { outbound, inbound } = config;
+  return [
+    ...outbound.listen.map((address) => ({ address, role: { kind: 'outbound' } as const })),
+    ...outbound.listeners.map(({ listen, service }) => ({
+      address: listen,
+      role: { kind: 'outbound-service', service } as const,
+    })),
+    ...inbound.listen.map((address) => ({ address, role: { kind: 'inbound' } as const })),
+    ...inbound.ports.map(({ listen, port, policy }) => ({
+      address: listen,
+      role: { kind: 'inbound-port', port, policy } as const,
+    })),
+  ];
+}
+
+function workerSettings(config: Config, ownAddresses: readonly string[]) {
+  const { originalDst, requireIdentity, unknown, discoveryTimeoutMs } = config.outbound;
+  const { inbound } = config;
+  return {
+    ownAddresses,
+    outbound: { originalDst, requireIdentity, unknown, discoveryTimeoutMs },
+    inbound: {
+      originalDst: inbound.originalDst,
+      defaultPolicy: inbound.defaultPolicy,
+      clusterNetworks: inbound.clusterNetworks.map(String),
+    },
+    log: config.log,
+  };
+}
+
+function readiness(workers: Workers | undefined, discovery: Discovery, draining: boolean) {
+  const reasons: string[] = [];
+  if (draining) reasons.push('shutting down');
+  if (!workers?.ready) reasons.push('a worker is not running');
+  for (const { name, health } of discovery.health()) {
+    if (!health.synced)
+      reasons.push(`discovery ${name} has no answer yet${health.error ? `: ${health.error}` : ''}`);
+  }
+  return { ready: reasons.length === 0, reasons };
+}
+
+function addControlMetrics(registry: MetricsRegistry, discovery: Discovery): void {
+  registry.gauge(
+    'proxy_build_info',
+    'Version of the proxy and its runtime',
+    ['version', 'node', 'openssl'],
+    () => [
+      {
+        labels: { version: VERSION, node: process.versions.node, openssl: process.versions.openssl ?? '' },
+        value: 1,
+      },
+    ],
+  );
+  registry.gauge('ferrule_discovery_synced', 'Whether a source has a complete answer', ['source'], () =>
+    discovery
+      .health()
+      .map(({ name, health }) => ({ labels: { source: name }, value: health.synced ? 1 : 0 })),
+  );
+  registry.gauge('ferrule_discovery_failing', 'Whether a source has an error now', ['source'], () =>
+    discovery
+      .health()
+      .map(({ name, health }) => ({ labels: { source: name }, value: health.error === undefined ? 0 : 1 })),
+  );
+  registry.gauge('ferrule_discovery_age_seconds', 'Age of the last good answer of a source', ['source'], () =>
+    discovery
+      .health()
+      .flatMap(({ name, health }) =>
+        health.lastGoodMs === undefined
+          ? []
+          : [{ labels: { source: name }, value: Math.max(0, Date.now() - health.lastGoodMs) / 1000 }],
+      ),
+  );
+}
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Signals in the order they came, none lost between two waits. */
+class SignalQueue {
+  /** How many came so far. */
+  seen = 0;
+  private readonly names: readonly NodeJS.Signals[];
+  private readonly arrived: NodeJS.Signals[] = [];
+  private wake: (() => void) | undefined;
+
+  constructor(names: readonly NodeJS.Signals[]) {
+    this.names = names;
+    for (const name of names) process.on(name, this.onSignal);
+  }
+
+  async next(): Promise<NodeJS.Signals> {
+    for (;;) {
+      const signal = this.arrived.shift();
+      if (signal !== undefined) return signal;
+      await new Promise<void>((resolve) => {
+        this.wake = resolve;
+      });
+    }
+  }
+
+  close(): void {
+    for (const name of this.names) process.off(name, this.onSignal);
+  }
+
+  private readonly onSignal = (signal: NodeJS.Signals): void => {
+    this.seen++;
+    this.arrived.push(signal);
+    this.wake?.();
+  };
+}

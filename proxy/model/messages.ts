@@ -1,0 +1,68 @@
+/** What main and workers say to each other over their MessagePort. Plain data only. */
+
+import type { LogFormat, LogLevel } from '../core/log.ts';
+import type { SeriesDefinition, Slot } from '../metrics/slab.ts';
+import type { Policy } from './policy.ts';
+import type { TargetKey, TargetSnapshot } from './target.ts';
+
+/** How a listener is to be served. Addresses are text: `ip:port`. */
+export type ListenerRole =
+  | { readonly kind: 'outbound' }
+  | { readonly kind: 'outbound-service'; readonly service: TargetKey }
+  | { readonly kind: 'inbound' }
+  | { readonly kind: 'inbound-port'; readonly port: number; readonly policy: Policy };
+
+/** A listening descriptor of main's, for a worker to accept from. */
+export interface ListenerGrant {
+  readonly descriptor: number;
+  readonly role: ListenerRole;
+}
+
+/** What a worker is told once, at its start. */
+export interface WorkerSettings {
+  /** 0 and up; a replacement has a number of its own. */
+  readonly worker: number;
+  readonly metrics: SharedArrayBuffer;
+  readonly listeners: readonly ListenerGrant[];
+  /** Every address this proxy listens on, the admin port included: never dialled. */
+  readonly ownAddresses: readonly string[];
+  readonly outbound: {
+    readonly originalDst: 'auto' | 'required' | 'off';
+    readonly requireIdentity: boolean;
+    readonly unknown: 'forward' | 'refuse';
+    readonly discoveryTimeoutMs: number;
+  };
+  readonly inbound: {
+    readonly originalDst: 'auto' | 'required' | 'off';
+    readonly defaultPolicy: Policy;
+    /** CIDR text. */
+    readonly clusterNetworks: readonly string[];
+  };
+  readonly log: { readonly level: LogLevel; readonly format: LogFormat };
+}
+
+/** Main to worker. */
+export type ToWorker =
+  /** The newest snapshot of a target the worker looked up; to be acknowledged. */
+  | {
+      readonly type: 'target';
+      readonly key: TargetKey;
+      readonly version: number;
+      readonly snapshot: TargetSnapshot;
+    }
+  /** Main has dropped its definition of a slot: it may be used again. */
+  | { readonly type: 'forgotten'; readonly slot: Slot }
+  | { readonly type: 'log-level'; readonly level: LogLevel }
+  /** Stop accepting; open connections go on. */
+  | { readonly type: 'unlisten' };
+
+/** Worker to main. */
+export type FromWorker =
+  | { readonly type: 'ready' }
+  /** A connection wants this target: watch it until released. */
+  | { readonly type: 'look-up'; readonly key: TargetKey }
+  | { readonly type: 'release'; readonly key: TargetKey }
+  | { readonly type: 'applied'; readonly key: TargetKey; readonly version: number }
+  | { readonly type: 'define'; readonly definition: SeriesDefinition }
+  | { readonly type: 'undefine'; readonly slot: Slot }
+  | { readonly type: 'log'; readonly line: string };

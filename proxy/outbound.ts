@@ -1,0 +1,252 @@
+/**
+ * The way of a connection out of the application:
+ *
+ *   accept → target → look-up (held) → balance → connect → relay → account
+ *
+ * The destination is what the kernel says it was before the redirect, or the service of an explicit listener; nothing the
+ * client sends changes it.
+ */
+import { destinationOf, type OriginalDstMode } from './accept/destination.ts';
+import type { HostAddresses } from './accept/host.ts';
+import { Balancer } from './balance/p2c.ts';
+import {
+  isLoopback,
+  type LocalAddress,
+  type OriginalDestination,
+  type PeerAddress,
+  parseIp,
+  type SocketAddress,
+} from './core/address.ts';
+import { log } from './core/log.ts';
+import type { TcpForward } from './forward/tcp.ts';
+import type { MetricsSlab } from './metrics/slab.ts';
+import { destinationLabels, sourceLabels, TransportSeries } from './metrics/transport.ts';
+import { ProxyConnection } from './model/connection.ts';
+import { Endpoint } from './model/endpoint.ts';
+import type { SpineOwner } from './model/spine.ts';
+import type { EndpointSnapshot, Labels, TargetKey, TargetSnapshot } from './model/target.ts';
+import type { ConnectionId, Engine } from './native/engine.ts';
+import { type Target, Targets } from './route/targets.ts';
+
+/** The part of the configuration this spine follows. */
+export interface OutboundSettings {
+  readonly originalDst: OriginalDstMode;
+  readonly requireIdentity: boolean;
+  readonly unknown: 'forward' | 'refuse';
+  readonly discoveryTimeoutMs: number;
+}
+
+/** Asks main to follow a target, or to stop. */
+export interface LookUps {
+  lookUp(key: TargetKey): void;
+  release(key: TargetKey): void;
+}
+
+/** Outbound connections of one worker. */
+export class Outbound {
+  private readonly settings: OutboundSettings;
+  private readonly engine: Engine;
+  private readonly slab: MetricsSlab;
+  private readonly host: HostAddresses;
+  private readonly forward: TcpForward;
+  private readonly owner: SpineOwner;
+  private readonly targets: Targets;
+
+  constructor(
+    settings: OutboundSettings,
+    parts: { engine: Engine; slab: MetricsSlab; host: HostAddresses; forward: TcpForward; owner: SpineOwner },
+    lookUps: LookUps,
+  ) {
+    this.settings = settings;
+    this.engine = parts.engine;
+    this.slab = parts.slab;
+    this.host = parts.host;
+    this.forward = parts.forward;
+    this.owner = parts.owner;
+    this.targets = new Targets({
+      lookUp: (key) => lookUps.lookUp(key),
+      release: (key) => lookUps.release(key),
+      openSeries: (key, destination) =>
+        new TransportSeries(this.slab, sourceLabels('outbound', destination, key)),
+      retire: (target) => {
+        target.series.release();
+        for (const endpoint of target.endpoints) endpoint.series.release();
+      },
+    });
+  }
+
+  /** A redirected connection: its target is its original destination. */
+  accept(
+    client: ConnectionId,
+    peer: PeerAddress,
+    local: LocalAddress,
+    original: OriginalDestination | undefined,
+    own: boolean,
+  ): void {
+    const destination = destinationOf(this.settings.originalDst, local, original);
+    const connection = new ProxyConnection('outbound', client, peer, destination);
+    this.owner.adopt(client, connection);
+    if (destination === undefined) {
+      return this.owner.refuse(
+        connection,
+        'not_redirected',
+        'connection to the outbound port was not redirected',
+      );
+    }
+    if (!isLoopback(peer) && !this.host.isLocal(peer)) {
+      return this.owner.refuse(connection, 'foreign_client', 'the outbound port serves this host only');
+    }
+    if (own) return this.owner.refuse(connection, 'loop', loopMessage());
+    if (this.host.isOwn(destination)) {
+      return this.owner.refuse(connection, 'own_port', 'the destination is a port of this proxy');
+    }
+    this.proceed(connection, this.targets.ofAddress(destination, performance.now()));
+  }
+
+  /** A connection to an explicit listener: its target is the listener's service. */
+  acceptFor(service: TargetKey, client: ConnectionId, peer: PeerAddress): void {
+    const connection = new ProxyConnection('outbound', client, peer, undefined);
+    this.owner.adopt(client, connection);
+    this.proceed(connection, this.targets.ofService(service, performance.now()));
+  }
+
+  /** Main's newest word on a target: held connections go on. */
+  apply(key: TargetKey, snapshot: TargetSnapshot): void {
+    const target = this.targets.get(key);
+    if (target === undefined) return;
+    target.snapshot = snapshot;
+    this.compile(target, performance.now());
+    const waiting = target.waiting;
+    target.waiting = [];
+    for (const connection of waiting) {
+      if (connection.stage === 'resolving') this.resolved(connection, target, snapshot);
+    }
+  }
+
+  /** The look-up took too long: refused rather than sent on by accident. */
+  timedOut(connection: ProxyConnection): void {
+    if (connection.stage !== 'resolving') return;
+    const waited = this.settings.discoveryTimeoutMs;
+    this.owner.refuse(
+      connection,
+      'discovery_timeout',
+      `discovery has not answered within outbound.discoveryTimeout (${waited} ms)`,
+    );
+  }
+
+  /** Forgets idle targets; called every few seconds. */
+  evict(nowMs: number): void {
+    this.targets.evict(nowMs);
+  }
+
+  private proceed(connection: ProxyConnection, target: Target | undefined): void {
+    if (target === undefined) {
+      return this.owner.refuse(connection, 'too_many_waiting', 'every place for a target is in use');
+    }
+    target.users++;
+    connection.target = target;
+    connection.series = target.series;
+    target.series.opened();
+    if (target.snapshot !== undefined) return this.resolved(connection, target, target.snapshot);
+    if (!this.targets.hold(target, connection)) {
+      return this.owner.refuse(connection, 'too_many_waiting', 'too many connections wait for discovery');
+    }
+    this.engine.deadline(connection.client, this.settings.discoveryTimeoutMs);
+  }
+
+  private resolved(connection: ProxyConnection, target: Target, snapshot: TargetSnapshot): void {
+    if (snapshot.kind === 'conflict') {
+      const [one, other] = snapshot.services;
+      return this.owner.refuse(
+        connection,
+        'service_conflict',
+        `services ${one} and ${other} share this address`,
+      );
+    }
+    if (
+      snapshot.kind === 'unknown' &&
+      (target.destination === undefined || this.settings.unknown === 'refuse')
+    ) {
+      const message = `no discovery source knows ${target.key}`;
+      return this.owner.refuse(connection, 'unknown_destination', message);
+    }
+    if (snapshot.kind === 'service' && snapshot.endpoints.length === 0) {
+      return this.owner.refuse(connection, 'no_endpoints', `service ${snapshot.name} has no endpoints`);
+    }
+    if (target.picker === undefined) return this.refuseEndpoints(connection, target, snapshot);
+    this.engine.deadline(connection.client, 0);
+    connection.picker = target.picker;
+    this.forward.start(connection);
+  }
+
+  /** Endpoints there are, but none that may be dialled. */
+  private refuseEndpoints(connection: ProxyConnection, target: Target, snapshot: TargetSnapshot): void {
+    if (endpointsOf(target, snapshot).some((endpoint) => endpoint.identity !== undefined)) {
+      const message =
+        'every endpoint has an identity, and this version has no mutual TLS: never sent in plaintext';
+      return this.owner.refuse(connection, 'mtls_unavailable', message);
+    }
+    if (this.settings.requireIdentity) {
+      const message = 'no endpoint has an identity, and outbound.requireIdentity is set';
+      return this.owner.refuse(connection, 'identity_required', message);
+    }
+    this.owner.refuse(connection, 'own_port', 'every endpoint is a port of this proxy');
+  }
+
+  /** Makes the endpoints of a snapshot; those that stay keep their figures. */
+  private compile(target: Target, nowMs: number): void {
+    const snapshot = target.snapshot as TargetSnapshot;
+    const usable = endpointsOf(target, snapshot).filter((endpoint) => this.usable(endpoint, snapshot));
+    const balancer = target.picker instanceof Balancer ? target.picker : new Balancer();
+    const shared: Labels = snapshot.kind === 'service' ? snapshot.labels : {};
+    const gone = balancer.update(usable, nowMs, (endpoint, initialMs) => {
+      const series = new TransportSeries(
+        this.slab,
+        destinationLabels('outbound', addressOf(endpoint), { ...shared, ...endpoint.labels }),
+      );
+      return new Endpoint(endpoint, series, initialMs, nowMs);
+    });
+    for (const endpoint of gone) endpoint.series.release();
+    target.endpoints = balancer.endpoints;
+    target.picker = usable.length > 0 ? balancer : undefined;
+    if (log.debugEnabled)
+      log.debug('target', { target: target.key, kind: snapshot.kind, endpoints: usable.length });
+  }
+
+  private usable(endpoint: EndpointSnapshot, snapshot: TargetSnapshot): boolean {
+    // An identity has to be proven, and without mutual TLS nobody can: such an endpoint is not dialled.
+    if (endpoint.identity !== undefined) return false;
+    if (this.settings.requireIdentity && snapshot.kind !== 'unknown') return false;
+    return !this.host.isOwn(addressOf(endpoint));
+  }
+}
+
+/** What a snapshot lets us dial. The unknown are dialled where they were going. */
+function endpointsOf(target: Target, snapshot: TargetSnapshot): readonly EndpointSnapshot[] {
+  switch (snapshot.kind) {
+    case 'service':
+      return snapshot.endpoints;
+    case 'endpoint':
+      return [snapshot.endpoint];
+    case 'conflict':
+      return [];
+    case 'unknown': {
+      const destination = target.destination;
+      return destination === undefined
+        ? []
+        : [{ ip: destination.ip, port: destination.port, weight: 1, labels: {} }];
+    }
+  }
+}
+
+function addressOf(endpoint: EndpointSnapshot): SocketAddress {
+  const address = parseIp(endpoint.ip, endpoint.port);
+  if (address === undefined)
+    throw new Error(`discovery gave an endpoint without an IP literal: ${endpoint.ip}`);
+  return address;
+}
+
+function loopMessage(): string {
+  const uid = process.getuid?.() ?? 0;
+  return `this proxy's own connection came back to it: it runs as uid ${uid}; install the rules with: ferrule init --proxy-uid ${uid}`;
+}

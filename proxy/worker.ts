@@ -1,0 +1,244 @@
+/** A worker thread: one socket engine, both spines, and the table that says whose socket an event is about. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { HostAddresses } from './accept/host.ts';
+import {
+  Cidr,
+  type LocalAddress,
+  type OriginalDestination,
+  type PeerAddress,
+  parseSocketAddress,
+} from './core/address.ts';
+import { errnoName } from './core/errno.ts';
+import { log } from './core/log.ts';
+import { type ForwardOwner, TcpForward } from './forward/tcp.ts';
+import { Inbound } from './inbound.ts';
+import { type RefusalReason, Refusals } from './metrics/refusals.ts';
+import { MetricsSlab } from './metrics/slab.ts';
+import type { ProxyConnection } from './model/connection.ts';
+import type { FromWorker, ListenerRole, ToWorker, WorkerSettings } from './model/messages.ts';
+import type { SpineOwner } from './model/spine.ts';
+import { type ConnectionId, Engine, type EngineHandler, indexOf, RELAY_OPERATION } from './native/engine.ts';
+import { Outbound } from './outbound.ts';
+
+/** How often idle targets and metric series are looked for, in ms. Both live for a minute and more. */
+const SWEEP_MS = 10_000;
+
+class Worker implements EngineHandler, SpineOwner, ForwardOwner {
+  private readonly post: (message: FromWorker) => void;
+  private readonly slab: MetricsSlab;
+  private readonly refusals: Refusals;
+  private readonly engine: Engine;
+  private readonly forward: TcpForward;
+  private readonly inbound: Inbound;
+  private readonly outbound: Outbound;
+  private readonly roles = new Map<number, ListenerRole>();
+  /** By index of the socket; an accepted and a dialled socket point to the same connection. */
+  private readonly connections: (ProxyConnection | undefined)[] = [];
+
+  constructor(settings: WorkerSettings, post: (message: FromWorker) => void) {
+    this.post = post;
+    this.slab = new MetricsSlab(
+      settings.metrics,
+      (definition) => post({ type: 'define', definition }),
+      (slot) => post({ type: 'undefine', slot }),
+    );
+    this.refusals = new Refusals(this.slab);
+    this.engine = new Engine(this, this.slab.values);
+    this.forward = new TcpForward(this.engine, this);
+    const own = settings.ownAddresses.map((text) => required(parseSocketAddress(text), text));
+    const parts = {
+      engine: this.engine,
+      slab: this.slab,
+      host: new HostAddresses(own),
+      forward: this.forward,
+      owner: this,
+    };
+    const clusterNetworks = settings.inbound.clusterNetworks.map((text) => required(Cidr.parse(text), text));
+    this.inbound = new Inbound({ ...settings.inbound, clusterNetworks }, parts);
+    this.outbound = new Outbound(settings.outbound, parts, {
+      lookUp: (key) => post({ type: 'look-up', key }),
+      release: (key) => post({ type: 'release', key }),
+    });
+    for (const { descriptor, role } of settings.listeners) {
+      const transparent = role.kind === 'inbound' || role.kind === 'outbound';
+      this.roles.set(this.engine.listen(descriptor, { transparent }), role);
+    }
+    setInterval(() => this.sweep(), SWEEP_MS).unref();
+  }
+
+  /** A message from main. */
+  receive(message: ToWorker): void {
+    switch (message.type) {
+      case 'target':
+        this.outbound.apply(message.key, message.snapshot);
+        return this.post({ type: 'applied', key: message.key, version: message.version });
+      case 'forgotten':
+        return this.slab.forgotten(message.slot);
+      case 'log-level':
+        log.level = message.level;
+        return;
+      case 'unlisten':
+        for (const listener of this.roles.keys()) this.engine.unlisten(listener);
+        return this.roles.clear();
+      default:
+        throw new Error(`main sent a message this worker does not know: ${JSON.stringify(message)}`);
+    }
+  }
+
+  accepted(
+    id: ConnectionId,
+    listener: number,
+    peer: PeerAddress,
+    local: LocalAddress | undefined,
+    original: OriginalDestination | undefined,
+    own: boolean,
+  ): void {
+    const role = this.roles.get(listener);
+    // Taken before the listener was given up, or its socket is gone already and has no address any more.
+    if (role === undefined) return this.engine.reset(id);
+    switch (role.kind) {
+      case 'outbound-service':
+        return this.outbound.acceptFor(role.service, id, peer);
+      case 'inbound-port':
+        return this.inbound.acceptFor(role.port, role.policy, id, peer);
+      case 'outbound':
+        return local === undefined
+          ? this.engine.reset(id)
+          : this.outbound.accept(id, peer, local, original, own);
+      case 'inbound':
+        return local === undefined ? this.engine.reset(id) : this.inbound.accept(id, peer, local, original);
+    }
+  }
+
+  connected(id: ConnectionId, micros: number): void {
+    const connection = this.connections[indexOf(id)];
+    if (connection?.upstream === id) this.forward.connected(connection, micros);
+  }
+
+  connectFailed(id: ConnectionId, errno: number): void {
+    const connection = this.disown(id);
+    if (connection?.upstream !== id) return;
+    this.forward.failed(connection, errno);
+    this.settle(connection);
+  }
+
+  closed(id: ConnectionId, errno: number): void {
+    const connection = this.disown(id);
+    if (connection === undefined) return;
+    connection.sockets--;
+    if (connection.client === id) {
+      connection.series?.closed(errno);
+      // The client left while we were dialling for it.
+      if (connection.stage !== 'open' && connection.upstream !== 0) this.engine.reset(connection.upstream);
+      connection.stage = 'ended';
+    } else {
+      this.forward.ended(connection, errno);
+    }
+    this.settle(connection);
+  }
+
+  deadline(id: ConnectionId): void {
+    const connection = this.connections[indexOf(id)];
+    if (connection?.client === id) this.outbound.timedOut(connection);
+  }
+
+  acceptPaused(listener: number, errno: number): void {
+    const role = this.roles.get(listener)?.kind;
+    log.warn('accepting paused: out of descriptors or memory; raise the limit of open files (ulimit -n)', {
+      listener: role,
+      errno: errnoName(errno),
+    });
+  }
+
+  acceptResumed(listener: number): void {
+    log.info('accepting again', { listener: this.roles.get(listener)?.kind });
+  }
+
+  // Opaque connections are relayed natively: TypeScript sees neither their bytes nor their pauses.
+  data(id: ConnectionId): void {
+    this.unexpected(id, 'data');
+  }
+
+  end(id: ConnectionId): void {
+    this.unexpected(id, 'end');
+  }
+
+  blocked(id: ConnectionId): void {
+    this.unexpected(id, 'blocked');
+  }
+
+  drained(id: ConnectionId): void {
+    this.unexpected(id, 'drained');
+  }
+
+  /** Sockets end at any time, also between an event and our answer to it. */
+  deadOperation(id: ConnectionId, operation: number): void {
+    if (log.debugEnabled) log.debug('operation on an ended socket', { socket: id, operation });
+    const connection = this.connections[indexOf(id)];
+    if (operation !== RELAY_OPERATION || connection === undefined) return;
+    // One side ended before the relay was made: the other must not wait for ever.
+    this.engine.reset(connection.client === id ? connection.upstream : connection.client);
+  }
+
+  adopt(socket: ConnectionId, connection: ProxyConnection): void {
+    this.connections[indexOf(socket)] = connection;
+  }
+
+  refuse(connection: ProxyConnection, reason: RefusalReason, message: string): void {
+    connection.stage = 'ended';
+    this.refusals.record(connection.direction, reason, message, () => ({
+      client: connection.peer.toString(),
+      target: connection.destination?.toString(),
+    }));
+    this.engine.reset(connection.client);
+  }
+
+  gaveUp(connection: ProxyConnection, detail: string): void {
+    this.refuse(connection, 'connect', `no endpoint could be reached; last: ${detail}`);
+  }
+
+  /** Takes a socket that ended out of the table. */
+  private disown(id: ConnectionId): ProxyConnection | undefined {
+    const connection = this.connections[indexOf(id)];
+    this.connections[indexOf(id)] = undefined;
+    return connection;
+  }
+
+  /** Gives the target back when nothing of the connection is left. */
+  private settle(connection: ProxyConnection): void {
+    if (connection.sockets > 0 || connection.target === undefined) return;
+    connection.target.users--;
+    connection.target = undefined;
+  }
+
+  private unexpected(id: ConnectionId, event: string): void {
+    throw new Error(`engine event ${event} for connection ${id}, which nobody reads`);
+  }
+
+  private sweep(): void {
+    const nowMs = performance.now();
+    this.inbound.evict(nowMs);
+    this.outbound.evict(nowMs);
+    this.slab.sweep(nowMs);
+  }
+}
+
+function required<T>(value: T | undefined, text: string): T {
+  if (value === undefined) throw new Error(`main sent a malformed address: ${text}`);
+  return value;
+}
+
+function run(): void {
+  const port = parentPort;
+  if (port === null) throw new Error('worker.ts runs as a worker thread of main.ts');
+  const settings = workerData as WorkerSettings;
+  const post = (message: FromWorker): void => port.postMessage(message);
+  log.level = settings.log.level;
+  log.format = settings.log.format;
+  log.sink = (line) => post({ type: 'log', line });
+  const worker = new Worker(settings, post);
+  port.on('message', (message: ToWorker) => worker.receive(message));
+  post({ type: 'ready' });
+}
+
+run();
