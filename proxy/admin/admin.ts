@@ -68,7 +68,7 @@ interface Route {
 export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
   const { listen, tokenFile, context } = options;
   const routes = createRoutes(context);
-  // Assigned before the first request can arrive: accepting needs a turn of the event loop, the lines below do not.
+  // Its file is named after the port, so it comes after listening; what needs it is told to wait until then.
   let token: AdminToken | undefined;
   const backend = await (options.backend ?? createBackend)((request) => dispatch(routes, request, token));
   const addresses = await listenOnAll(backend, listen);
@@ -99,9 +99,10 @@ async function dispatch(
   if (route === undefined) {
     return text(404, `not found. There is: ${[...routes.keys()].join(' ')}`);
   }
-  if (token === undefined) return text(503, 'starting');
-  const refusal = route.open ? undefined : refuse(request, token);
-  if (refusal !== undefined) return refusal;
+  if (!route.open) {
+    const refusal = token === undefined ? text(503, 'starting') : refuse(request, token);
+    if (refusal !== undefined) return refusal;
+  }
   // RFC 9110 section 9.3.2: HEAD is GET without the content; the back end leaves it out.
   const serve = route.methods[(request.method === 'HEAD' ? 'GET' : request.method) as Method];
   if (serve !== undefined) return serve(request);

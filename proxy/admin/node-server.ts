@@ -60,7 +60,7 @@ export class NodeBackend implements AdminBackend {
     clearTimeout(cut);
   }
 
-  /** Counts a connection, or ends it where there are too many. Idle ones make room first. */
+  /** Counts a connection, or ends it where there are too many; idle ones then make room for the next. */
   private admit(socket: Socket): void {
     const peer = socket.remoteAddress ?? '';
     const ofPeer = this.perPeer.get(peer) ?? 0;

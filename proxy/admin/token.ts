@@ -37,7 +37,7 @@ export function tokenFileCandidates(port: number, env: NodeJS.ProcessEnv): reado
   const uid = process.getuid?.() ?? 0;
   const runtime = env.XDG_RUNTIME_DIR;
   return [
-    ...(runtime !== undefined && runtime.startsWith('/') ? [join(runtime, 'ferrule', name)] : []),
+    ...(runtime?.startsWith('/') ? [join(runtime, 'ferrule', name)] : []),
     join('/run/ferrule', name),
     join(tmpdir(), `ferrule-${uid}`, name),
   ];
