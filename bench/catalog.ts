@@ -5,6 +5,7 @@ import { peer as direct } from './peers/direct.ts';
 import { peer as ferrule } from './peers/ferrule.ts';
 import { peer as haproxySpliceAuto } from './peers/haproxy-splice-auto.ts';
 import { peer as haproxySpliceFull } from './peers/haproxy-splice-full.ts';
+import { peer as haproxySpliceLarge } from './peers/haproxy-splice-large.ts';
 import { peer as nginxStream } from './peers/nginx-stream.ts';
 import { scenario as start } from './scenarios/start.ts';
 import { scenario as tcpBulk } from './scenarios/tcp-bulk.ts';
@@ -13,6 +14,13 @@ import { scenario as tcpIdle } from './scenarios/tcp-idle.ts';
 import { scenario as tcpLatency } from './scenarios/tcp-latency.ts';
 import { scenario as tcpRequest } from './scenarios/tcp-request.ts';
 
-export const PEERS: readonly Peer[] = [ferrule, haproxySpliceAuto, haproxySpliceFull, nginxStream, direct];
+export const PEERS: readonly Peer[] = [
+  ferrule,
+  haproxySpliceAuto,
+  haproxySpliceFull,
+  haproxySpliceLarge,
+  nginxStream,
+  direct,
+];
 
 export const SCENARIOS: readonly Scenario[] = [tcpBulk, tcpRequest, tcpConnect, tcpLatency, tcpIdle, start];

@@ -104,8 +104,6 @@ export interface RunningProxy {
 export interface Turn {
   /** How long the measured load lasts. */
   readonly seconds: number;
-  /** Whether there is no proxy in this turn. */
-  readonly isControl: boolean;
   /** Starts the proxy and returns when the process runs, which is before it listens. */
   spawnProxy(): Promise<RunningProxy>;
   /** Starts the proxy and returns when it accepts connections. */

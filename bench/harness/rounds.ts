@@ -83,7 +83,6 @@ export function turnRunner(scenario: OpenScenario, one: Case, seconds: number, r
     const proxy = new TurnProxy(launch, route.listenPort, scenario.backendPort, folder);
     const turn: Turn = {
       seconds,
-      isControl: launch === undefined,
       spawnProxy: () => proxy.spawn(false),
       startProxy: () => proxy.spawn(true),
     };

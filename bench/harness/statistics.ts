@@ -41,7 +41,7 @@ export function pairedRatios(ours: readonly number[], theirs: readonly number[])
 }
 
 /**
- * The order of a round: everybody once, and each first, second, … equally often over the rounds (A B C, B C A, …).
+ * The order of a round: everybody once, and over as many rounds as there are items each in every place (A B C, B C A, …).
  * @param round from 0
  */
 export function roundOrder<T>(items: readonly T[], round: number): T[] {

@@ -46,6 +46,7 @@ outbound:
 inbound: { listen: [] }
 admin: { listen: 127.0.0.1:${route.adminPort}, tokenFile: ./admin-token }
 workers: 1
+shutdown: { grace: 0s, drainDelay: 0s }
 log: { level: warn }
 `;
 }

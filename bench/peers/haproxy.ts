@@ -13,25 +13,31 @@ export function probeHaproxy(): Probe {
   return { found: true, versions: [`HAProxy ${version}${library === undefined ? '' : ` with ${library}`}`] };
 }
 
-/** Starts HAProxy in mode tcp with some options of its `defaults` section. */
-export function launchHaproxy(route: Route, options: readonly string[]): Launch {
+/**
+ * Starts HAProxy in mode tcp.
+ * @param options lines of its `defaults` section
+ * @param settings lines of its `global` section
+ */
+export function launchHaproxy(
+  route: Route,
+  options: readonly string[],
+  settings: readonly string[] = [],
+): Launch {
   return {
     command: findProgram('haproxy') ?? 'haproxy',
     args: ['-db', '-f', 'haproxy.cfg'],
-    files: { 'haproxy.cfg': configuration(route, options) },
+    files: { 'haproxy.cfg': configuration(route, options, settings) },
   };
 }
 
-function configuration(route: Route, options: readonly string[]): string {
+function configuration(route: Route, options: readonly string[], settings: readonly string[]): string {
   return `
 global
   nbthread 1
   # Two descriptors per connection and two per pipe stay below a limit of 20,000.
   maxconn 8000
   maxpipes 1000
-  # As large as pipes may be without privileges: the best HAProxy does with splice.
-  tune.pipesize 1048576
-
+${settings.map((setting) => `  ${setting}\n`).join('')}
 defaults
   mode tcp
   timeout connect 5s
