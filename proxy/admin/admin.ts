@@ -70,7 +70,9 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
   const routes = createRoutes(context);
   // Its file is named after the port, so it comes after listening; what needs it is told to wait until then.
   let token: AdminToken | undefined;
-  const backend = await (options.backend ?? createBackend)((request) => dispatch(routes, request, token));
+  const backend = await (options.backend ?? createBackend)(
+    answering((request) => dispatch(routes, request, token)),
+  );
   const addresses = await listenOnAll(backend, listen);
   try {
     if (addresses.length > 0) token = createToken(tokenFile, addresses[0].port, context.env);
@@ -87,6 +89,25 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
       await backend.close();
       token?.remove();
     },
+  };
+}
+
+/** Headers that every answer has, and an answer for a page that throws. */
+function answering(handler: AdminHandler): AdminHandler {
+  return async (request) => {
+    try {
+      const response = await handler(request);
+      const headers = {
+        'Cache-Control': 'no-store',
+        'X-Content-Type-Options': 'nosniff',
+        ...response.headers,
+      };
+      return { ...response, headers };
+    } catch (error) {
+      const stack = error instanceof Error ? error.stack : String(error);
+      log.error('an admin request failed', { method: request.method, path: request.path, stack });
+      return text(500, "internal error: the proxy's log has the reason");
+    }
   };
 }
 

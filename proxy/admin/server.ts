@@ -46,7 +46,7 @@ export interface AdminResponse {
   readonly body: string | Uint8Array;
 }
 
-/** Answers a request. A handler that throws is answered with 500 and logged. */
+/** Answers a request. Never rejects. */
 export type AdminHandler = (request: AdminRequest) => Promise<AdminResponse>;
 
 /** A server that listens on any number of addresses. */
@@ -64,10 +64,9 @@ export interface AdminBackend {
 
 /** The best back end that loads here. */
 export async function createBackend(handler: AdminHandler): Promise<AdminBackend> {
-  const guarded = answering(handler);
   const uws = await loadUws();
-  if (uws !== undefined) return new (await import('./uws-server.ts')).UwsBackend(uws, guarded);
-  return new (await import('./node-server.ts')).NodeBackend(guarded);
+  if (uws !== undefined) return new (await import('./uws-server.ts')).UwsBackend(uws, handler);
+  return new (await import('./node-server.ts')).NodeBackend(handler);
 }
 
 /**
@@ -121,24 +120,6 @@ function listenError(address: SocketAddress, code: string | undefined, cause: un
           : `${code === 'EAFNOSUPPORT' ? 'this kernel has no IPv6' : String(cause)}: choose another address`;
   const message = `the admin server cannot listen on ${address}: ${what} (admin.listen)`;
   return new UserError(message, EXIT.os, { cause });
-}
-
-function answering(handler: AdminHandler): AdminHandler {
-  return async (request) => {
-    try {
-      const response = await handler(request);
-      const headers = {
-        'Cache-Control': 'no-store',
-        'X-Content-Type-Options': 'nosniff',
-        ...response.headers,
-      };
-      return { ...response, headers };
-    } catch (error) {
-      const stack = error instanceof Error ? error.stack : String(error);
-      log.error('an admin request failed', { method: request.method, path: request.path, stack });
-      return text(500, "internal error: the proxy's log has the reason");
-    }
-  };
 }
 
 /** The module, or undefined with one log line that says why. */
