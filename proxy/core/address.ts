@@ -93,8 +93,8 @@ export function parseSocketAddress(text: string): SocketAddress | undefined {
   if (host.startsWith('[') !== host.endsWith(']')) return undefined;
   const bracketed = host.startsWith('[');
   const address = parseIp(bracketed ? host.slice(1, -1) : host, port);
-  if (address === undefined || (!bracketed && host.includes(':'))) return undefined;
-  return address;
+  // Brackets belong to IPv6 (RFC 3986 section 3.2.2), and IPv6 needs them.
+  return bracketed === host.includes(':') ? address : undefined;
 }
 
 /** Parses an IP literal (no brackets, no zone) and gives it `port`; undefined when it is not one. */
@@ -122,7 +122,10 @@ export class Cidr {
     this.bits = bits;
   }
 
-  /** Parses `10.0.0.0/8`, `fd00::/8` or a bare address (all bits); undefined when it is none of them. */
+  /**
+   * Parses `10.0.0.0/8`, `fd00::/8` or a bare address (all bits); undefined when it is none of them. A network of
+   * IPv4-mapped addresses (`::ffff:10.0.0.0/104`) is the IPv4 network it means.
+   */
   static parse(text: string): Cidr | undefined {
     const slash = text.indexOf('/');
     const network = parseIp(slash < 0 ? text : text.slice(0, slash));
@@ -130,8 +133,10 @@ export class Cidr {
     const widest = network.family === 4 ? 32 : 128;
     if (slash < 0) return new Cidr(network, widest);
     const suffix = text.slice(slash + 1);
-    if (!/^\d{1,3}$/.test(suffix) || Number(suffix) > widest) return undefined;
-    return new Cidr(network, Number(suffix));
+    if (!/^(0|[1-9]\d{0,2})$/.test(suffix)) return undefined;
+    const mapped = network.family === 4 && text.includes(':');
+    const bits = Number(suffix) - (mapped ? 96 : 0);
+    return bits >= 0 && bits <= widest ? new Cidr(network, bits) : undefined;
   }
 
   /** True when `address` lies in this network. */

@@ -8,7 +8,9 @@
 
 /** Levels from most to least severe; `off` silences everything. */
 export const LOG_LEVELS = ['off', 'error', 'warn', 'info', 'debug'] as const;
+/** One of `LOG_LEVELS`. */
 export type LogLevel = (typeof LOG_LEVELS)[number];
+/** `text` is for people, `json` for collectors: one object per line. */
 export type LogFormat = 'text' | 'json';
 
 /** Named facts of one log line. Values are printed with String(), text with spaces is quoted. */
@@ -45,11 +47,12 @@ class Logger {
   private write(level: LogLevel, message: string, fields: LogFields = {}): void {
     if (LOG_LEVELS.indexOf(level) > LOG_LEVELS.indexOf(this.level)) return;
     const time = new Date().toISOString();
-    this.sink(
+    const line =
       this.format === 'json'
-        ? `${JSON.stringify({ time, level, message, ...fields })}\n`
-        : `${time} ${level.padEnd(5)} ${escapeText(message)}${formatFields(fields)}\n`,
-    );
+        ? // The last wins: no field replaces what the log itself says.
+          JSON.stringify(Object.assign({ time, level, message }, fields, { time, level, message }))
+        : `${time} ${level.padEnd(5)} ${message}${formatFields(fields)}`;
+    this.sink(`${escapeControls(line)}\n`);
   }
 }
 
@@ -66,9 +69,14 @@ function formatFields(fields: LogFields): string {
   return text;
 }
 
-/** Keeps one event on one line: names from the network must not forge log lines. */
-function escapeText(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is being removed
-  const control = /[\u0000-\u001f\u007f]/g;
-  return text.replace(control, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+/**
+ * Keeps one event on one line and terminals out of the hands of strangers: control, format and line-separating characters
+ * (names come from the network) are written as JSON escapes, which leaves JSON as valid as it was.
+ */
+function escapeControls(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (char) => {
+    let escaped = '';
+    for (let i = 0; i < char.length; i++) escaped += `\\u${char.charCodeAt(i).toString(16).padStart(4, '0')}`;
+    return escaped;
+  });
 }
