@@ -105,6 +105,8 @@ t.test('a text is an address here exactly when it is one for Node', async (t) =>
     ':::',
     'fe80::1%eth0',
     '1.2.3.4::',
+    '1.2.3.256',
+    '1:2:3:4::5:6:7:8',
   ]) {
     t.equal(parseIp(text), undefined, JSON.stringify(text));
   }
@@ -123,6 +125,7 @@ t.test('keys tell addresses apart', async (t) => {
     RUNS,
   );
   t.not(parseIp('0.0.0.1')?.key, parseIp('::1')?.key);
+  t.not(parseSocketAddress('10.0.0.1:80')?.key, parseSocketAddress('10.0.0.2:79')?.key);
 });
 
 t.test('IPv4-mapped addresses are IPv4', async (t) => {
