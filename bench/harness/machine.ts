@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { cpus, release } from 'node:os';
+import { cpus, loadavg, release } from 'node:os';
 import { dirname, join } from 'node:path';
 import { UserError } from '../../proxy/core/errors.ts';
 
@@ -67,6 +67,8 @@ export function machineVersions(): string[] {
     `Linux ${release()}, ${processors.length} × ${processors[0]?.model.trim() ?? 'unknown processor'}`,
     `Node ${process.version} with OpenSSL ${process.versions.openssl}`,
     `proxies run as uid ${proxyUser() ?? process.getuid?.()}, which may have ${pipePages} pages of pipes`,
+    // Whoever reads a report should see when the machine was not idle: pairing helps, but only so far.
+    `load average at the start ${loadavg()[0].toFixed(2)}`,
   ];
 }
 
