@@ -39,6 +39,8 @@ export interface TypeScriptFacts {
 /** Where a function stands and how many lines it takes, signature included. */
 export interface FunctionExtent extends Located {
   readonly lines: number;
+  /** `lines` without what lies inside functions within it: what is left of a suite of subtests. */
+  readonly ownLines: number;
 }
 
 /** The facts of every TypeScript file among `files`, by path. Texts that do not compile still give facts. */
@@ -75,7 +77,8 @@ function factsOf(file: SourceText, tree: SourceFile, known: ReadonlySet<string>)
   const lineStarts = computeLineStarts(text);
   const lineAt = (position: number) => lineOf(lineStarts, position);
   const references: Located[] = [];
-  const functions: FunctionExtent[] = [];
+  const functions: (FunctionExtent & { ownLines: number })[] = [];
+  const around: (FunctionExtent & { ownLines: number })[] = [];
   const emptyCatches: Located[] = [];
   const methodCalls = new Set<string>();
   const literals: Node[] = [];
@@ -93,7 +96,16 @@ function factsOf(file: SourceText, tree: SourceFile, known: ReadonlySet<string>)
     } else if (isFunctionLikeDeclaration(node)) {
       const { name } = node as { name?: Node };
       const named = name === undefined ? 'a function' : text.slice(skipTrivia(text, name.pos), name.end);
-      functions.push({ line, text: named, lines: lineAt(node.end) - line + 1 });
+      const lines = lineAt(node.end) - line + 1;
+      const outer = around.at(-1);
+      // The first line holds the call it is an argument of.
+      if (outer !== undefined) outer.ownLines -= lines - 1;
+      const extent = { line, text: named, lines, ownLines: lines };
+      functions.push(extent);
+      around.push(extent);
+      node.forEachChild(visit);
+      around.pop();
+      return;
     } else if (node.kind === SyntaxKind.CatchClause) {
       if (bodyIsEmpty(node)) emptyCatches.push({ line, text: 'catch' });
     } else if (node.kind === SyntaxKind.CallExpression) {
@@ -219,7 +231,8 @@ export function cppFunctions(text: string): FunctionExtent[] {
       if (inside?.depth === depth) {
         const line = lineOf(lineStarts, inside.start);
         const name = /([\w:~]+)\s*\(/.exec(code.slice(inside.start))?.[1] ?? 'a function';
-        found.push({ line, text: name, lines: lineOf(lineStarts, at) - line + 1 });
+        const lines = lineOf(lineStarts, at) - line + 1;
+        found.push({ line, text: name, lines, ownLines: lines });
         inside = undefined;
       }
     }

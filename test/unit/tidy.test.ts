@@ -78,6 +78,15 @@ t.test('long files and functions', async (t) => {
   const long = { path: 'proxy/worker.ts', text: `\n// Why.\nconst f = () => {\n\n${body}};\n` };
   expectFindings(t, [long], ['proxy/worker.ts', 3, /71 lines/]);
   expectFindings(t, [{ path: 'bench/main.ts', text: '\n'.repeat(FILE_LINES) }]);
+  const suite = `function suite(t) {\n${'t.test(n, (t) => {\n  t.ok(1);\n});\n'.repeat(FUNCTION_LINES - 2)}}\n`;
+  expectFindings(t, [{ path: 'test/unit/n.test.ts', text: suite }]);
+  expectFindings(
+    t,
+    [{ path: 'proxy/worker.ts', text: suite }],
+    ['proxy/worker.ts', 1, /suite takes 206 lines/],
+  );
+  const test = { path: 'test/unit/n.test.ts', text: `t.ok(1);\n${long.text}` };
+  expectFindings(t, [test], ['test/unit/n.test.ts', 4, /71 lines/]);
   const file = { path: 'proxy/native/a.h', text: '\n'.repeat(FILE_LINES + 1) };
   expectFindings(t, [file], ['proxy/native/a.h', FILE_LINES + 1, /501 lines/]);
 });
