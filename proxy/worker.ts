@@ -44,7 +44,8 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     );
     this.refusals = new Refusals(this.slab);
     this.engine = new Engine(this, this.slab.values);
-    this.forward = new TcpForward(this.engine, this);
+    const redirected = settings.listeners.some(({ role }) => role.kind === 'outbound');
+    this.forward = new TcpForward(this.engine, redirected, this);
     const own = settings.ownAddresses.map((text) => required(parseSocketAddress(text), text));
     const parts = {
       engine: this.engine,

@@ -26,10 +26,13 @@ export interface ForwardOwner {
 /** Connects and relays for one worker. */
 export class TcpForward {
   private readonly engine: Engine;
+  private readonly track: boolean;
   private readonly owner: ForwardOwner;
 
-  constructor(engine: Engine, owner: ForwardOwner) {
+  /** @param track make outbound sockets recognisable should the redirect send them back to us */
+  constructor(engine: Engine, track: boolean, owner: ForwardOwner) {
     this.engine = engine;
+    this.track = track;
     this.owner = owner;
   }
 
@@ -85,7 +88,10 @@ export class TcpForward {
     for (;;) {
       const endpoint = this.next(connection, errno);
       if (endpoint === undefined) return this.owner.gaveUp(connection, detail);
-      const upstream = this.engine.connect(endpoint.address, connection.direction === 'outbound');
+      const upstream = this.engine.connect(
+        endpoint.address,
+        this.track && connection.direction === 'outbound',
+      );
       if (upstream > 0) {
         endpoint.inFlight++;
         connection.endpoint = endpoint;

@@ -144,6 +144,7 @@ void Engine::finishConnect(Connection& connection) {
   }
   wheel_.disarm(connection.timer);
   connection.state = State::open;
+  young_.push_back({connection.id(), wheel_.now() + KEEPALIVE_AFTER_MS / TICK_MS});
   emit(Event::connected, connection.id(), int32_t(monotonicUs() - connection.startedUs));
   if (!connection.out.empty()) flush(connection);
 }

@@ -107,7 +107,7 @@ int Engine::sleepMs() {
     if (listener.ready) return 0;
   }
   const int timers = wheel_.sleepMs(uint32_t((nowUs_ - startUs_) / 1000 % TICK_MS));
-  return earlier(timers, figures_.acceptPaused > 0 ? int(TICK_MS) : -1);
+  return earlier(earlier(timers, youngMs()), figures_.acceptPaused > 0 ? int(TICK_MS) : -1);
 }
 
 void Engine::turn(int timeoutMs) {
@@ -170,7 +170,22 @@ void Engine::refreshTime() {
   const auto tick = uint32_t((nowUs_ - startUs_) / 1000 / TICK_MS);
   if (tick == wheel_.now()) return;
   if (figures_.acceptPaused > 0) retryPausedListeners();
+  keepAliveGrown();
   wheel_.advance(tick, [this](TimerNode& node) { onDeadline(reinterpret_cast<Connection&>(node)); });
+}
+
+int Engine::youngMs() const {
+  if (young_.empty()) return -1;
+  const auto ticks = int32_t(young_.front().grownTick - wheel_.now());
+  return ticks > 0 ? ticks * int(TICK_MS) : int(TICK_MS);
+}
+
+void Engine::keepAliveGrown() {
+  while (!young_.empty() && int32_t(young_.front().grownTick - wheel_.now()) <= 0) {
+    const Connection* connection = find(young_.front().id);
+    if (connection != nullptr) setKeepAlive(connection->fd);
+    young_.pop_front();
+  }
 }
 
 void Engine::onDeadline(Connection& connection) {

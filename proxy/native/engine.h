@@ -71,6 +71,10 @@ constexpr size_t QUEUE_LIMIT = 4 << 20;
 // Scratch for relays that copy: 256 KB per read halves the CPU per byte of 64 KB.
 constexpr size_t STAGING_BYTES = 256 * 1024;
 
+// Dialled sockets get keep-alive when they are this old: the probes begin after 10 s of silence at the earliest, and the
+// four calls it takes are 1 % of what a short connection costs.
+constexpr uint32_t KEEPALIVE_AFTER_MS = 5000;
+
 // The first numbers of the metrics slab, in the order of ENGINE_FIGURES in proxy/metrics/families.ts.
 struct Figures {
   double connections, relays, pipes, queuedBytes, turns, events, accepted, acceptPaused, splicedBytes, copiedBytes,
@@ -87,6 +91,12 @@ struct Listener {
   bool transparent = false;  // look up original destinations
   bool paused = false;       // out of descriptors; retried every tick
   bool ready = false;
+};
+
+// A dialled socket without keep-alive yet.
+struct Young {
+  ConnectionId id;
+  uint32_t grownTick;
 };
 
 class Engine;
@@ -131,6 +141,8 @@ class Engine {
   static void onCheck(uv_check_t* handle);
   void turn(int timeoutMs);
   int sleepMs();
+  int youngMs() const;
+  void keepAliveGrown();
   void takeReadiness(const epoll_event& event);
   void serveReady();
   void serve(Connection& connection);
@@ -203,6 +215,7 @@ class Engine {
   std::vector<uint32_t> quarantine_;    // freed, but TypeScript has not returned from hearing of it
   std::vector<Connection*> ready_, serving_;
   std::vector<Listener> listeners_;
+  std::deque<Young> young_;  // oldest first
 
   int buffer_ = 0;  // which events buffer is being filled
   size_t eventCount_ = 0;

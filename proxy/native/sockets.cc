@@ -25,12 +25,8 @@ bool setInt(int fd, int level, int option, int value) {
   return setsockopt(fd, level, option, &value, sizeof value) == 0;
 }
 
-bool setStreamOptions(int fd) {
-  return setInt(fd, IPPROTO_TCP, TCP_NODELAY, 1) && setInt(fd, SOL_SOCKET, SO_KEEPALIVE, 1) &&
-         setInt(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S) &&
-         setInt(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) &&
-         setInt(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
-}
+bool setNoDelay(int fd) { return setInt(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
+
 
 int closeWithError(int fd) {
   const int error = errno;
@@ -44,6 +40,12 @@ int openStream(const Address& address) {
 }
 
 }  // namespace
+
+bool setKeepAlive(int fd) {
+  return setInt(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S) &&
+         setInt(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) &&
+         setInt(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES) && setInt(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+}
 
 void Address::store(int32_t* out) const {
   out[0] = (int32_t(family) << 16) | port;
@@ -102,7 +104,7 @@ int openListener(const Address& address, int backlog, bool reusePort) {
   const socklen_t length = address.toSockaddr(storage);
   const bool ready = setInt(fd, SOL_SOCKET, SO_REUSEADDR, 1) &&
                      (!reusePort || setInt(fd, SOL_SOCKET, SO_REUSEPORT, 1)) &&
-                     (address.family == 4 || setInt(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)) && setStreamOptions(fd) &&
+                     (address.family == 4 || setInt(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)) && setNoDelay(fd) && setKeepAlive(fd) &&
                      bind(fd, reinterpret_cast<sockaddr*>(&storage), length) == 0 && listen(fd, backlog) == 0;
   return ready ? fd : closeWithError(fd);
 }
@@ -136,7 +138,7 @@ Address originalDestination(int fd, const Address& local) {
 int startConnect(const Address& remote) {
   const int fd = openStream(remote);
   if (fd < 0) return -errno;
-  if (!setStreamOptions(fd)) return closeWithError(fd);
+  if (!setNoDelay(fd)) return closeWithError(fd);
   sockaddr_storage storage;
   const socklen_t length = remote.toSockaddr(storage);
   if (connect(fd, reinterpret_cast<sockaddr*>(&storage), length) != 0 && errno != EINPROGRESS) {

@@ -20,6 +20,9 @@ Address originalDestination(int fd, const Address& local);
 // Starts a non-blocking connect. A positive result is the descriptor of a connection under way.
 int startConnect(const Address& remote);
 
+// Lets the kernel find out that a silent peer is dead. Listeners have it, and what they accept inherits it.
+bool setKeepAlive(int fd);
+
 // Makes the coming close() send a reset instead of an orderly end.
 void armReset(int fd);
 
