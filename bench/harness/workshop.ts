@@ -18,6 +18,7 @@ export class RunFolder {
   constructor() {
     this.path = mkdtempSync(join(tmpdir(), 'ferrule-bench-'));
     chmodSync(this.path, 0o755);
+    mkdirSync(join(this.path, 'tools'));
   }
 
   remove(): void {
@@ -41,7 +42,7 @@ export class RunFolder {
 
   private async compile(name: string): Promise<string> {
     const source = join(projectRoot(), 'bench/load', `${name}.cc`);
-    const program = join(this.path, name);
+    const program = join(this.path, 'tools', name);
     await runProgram(
       needProgram('g++'),
       ['-std=c++20', '-O2', '-pthread', '-o', program, source],

@@ -33,6 +33,9 @@ constexpr size_t kPatternBytes = 1048583;
 // As iperf3 moves at a time by default with TCP, times four: large enough that system calls are no cost.
 constexpr size_t kStepBytes = 512 * 1024;
 
+// Nothing on loopback is silent for this long unless bytes were lost.
+constexpr timeval kSilence{10, 0};
+
 struct Request {
   uint64_t bytes;
   uint8_t upload;
@@ -103,7 +106,10 @@ int64_t takePattern(int socket, uint64_t limit, bool check) {
   return static_cast<int64_t>(taken);
 }
 
+void limitSilence(int socket) { setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &kSilence, sizeof kSilence); }
+
 void serveOne(int socket) {
+  limitSilence(socket);
   Request request;
   if (recv(socket, &request, sizeof request, MSG_WAITALL) == sizeof request) {
     if (request.upload != 0) {
@@ -154,6 +160,7 @@ void runClient(uint16_t port, const Request& request) {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   address.sin_port = htons(port);
   if (connect(connection, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) failErrno("connect");
+  limitSilence(connection);
   pattern();  // made before the clock starts
   const auto start = std::chrono::steady_clock::now();
   if (send(connection, &request, sizeof request, MSG_NOSIGNAL) != sizeof request) failErrno("send");
