@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import {
   cpSync,
   existsSync,
@@ -11,6 +10,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
+import { spawnNode } from '../support/node-child.ts';
 import { requirePeer } from '../support/peers.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -54,7 +54,7 @@ function bootstrap(
   args: readonly string[] = [],
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<Outcome> {
-  const child = spawn(process.execPath, [join(root, 'scripts/bootstrap.mjs'), ...args], { env });
+  const child = spawnNode([join(root, 'scripts/bootstrap.mjs'), ...args], { env });
   let stdout = '';
   let stderr = '';
   child.stdout.on('data', (chunk) => (stdout += chunk));
