@@ -1,6 +1,6 @@
 /**
- * The admin server on uWebSockets.js. The library has deadlines of its own: it ends a connection after 10 s without progress,
- * idle ones too. That also stands in for the cap per peer: the library cannot say whose connection ended.
+ * The admin server on uWebSockets.js. The library has deadlines of its own and ends a connection that makes no progress for about
+ * half a minute, idle ones too. There is no cap per peer: the library cannot say whose connection ended.
  */
 import { STATUS_CODES } from 'node:http';
 import { createServer } from 'node:net';
@@ -19,7 +19,7 @@ export interface Uws {
   App(): UwsApp;
   us_listen_socket_close(socket: unknown): void;
   us_socket_local_port(socket: unknown): number;
-  readonly LIBUS_LISTEN_EXCLUSIVE_PORT: number;
+  readonly LIBUS_LISTEN_DEFAULT: number;
 }
 
 interface UwsApp {
@@ -70,10 +70,14 @@ export class UwsBackend implements AdminBackend {
 
   async listen(address: SocketAddress): Promise<SocketAddress> {
     if (address.family === 4 && this.dualStackPorts.has(address.port)) return address;
+    // The library shares a port with a second instance in silence, so a plain listener asks the kernel first. Its exclusive
+    // mode is no way out: it leaves out SO_REUSEADDR, and after a restart the port would be taken for a minute. Two instances that
+    // start within the same moment are told apart by the proxy's other listeners.
+    if (address.port !== 0) await probe(address);
     const socket = await new Promise<unknown>((resolve) => {
-      this.app.listen(address.ip, address.port, this.uws.LIBUS_LISTEN_EXCLUSIVE_PORT, resolve);
+      this.app.listen(address.ip, address.port, this.uws.LIBUS_LISTEN_DEFAULT, resolve);
     });
-    if (!socket) throw await whyNot(address);
+    if (!socket) throw await refusal(address);
     this.sockets.push(socket);
     const bound = address.withPort(this.uws.us_socket_local_port(socket));
     if (address.family === 6 && isUnspecified(address)) this.dualStackPorts.add(bound.port);
@@ -116,11 +120,16 @@ export class UwsBackend implements AdminBackend {
     };
     const exchange = { aborted: false };
     this.answering++;
+    const deadline = setTimeout(() => response.close(), ADMIN_LIMITS.requestMs);
     response.onAborted(() => {
+      clearTimeout(deadline);
       exchange.aborted = true;
       this.answered();
     });
-    collectBody(response, (body) => void this.answer(response, exchange, { ...head, body }));
+    collectBody(response, headers, (body) => {
+      clearTimeout(deadline);
+      void this.answer(response, exchange, { ...head, body });
+    });
   }
 
   /** Answers once the body is there; `body` is undefined when it was too large. */
@@ -143,8 +152,16 @@ export class UwsBackend implements AdminBackend {
   }
 }
 
-/** Calls back once: with the body, or with undefined as soon as it is larger than allowed. */
-function collectBody(response: UwsResponse, done: (body: Buffer | undefined) => void): void {
+/** Calls back once: with the body, or with undefined as soon as it is known to be larger than allowed. */
+function collectBody(
+  response: UwsResponse,
+  headers: AdminRequest['headers'],
+  done: (body: Buffer | undefined) => void,
+): void {
+  if (Number(headers.get('content-length')?.[0]) > ADMIN_LIMITS.bodyBytes) {
+    done(undefined);
+    return;
+  }
   const chunks: Buffer[] = [];
   let size = 0;
   let called = false;
@@ -166,14 +183,19 @@ function send(response: UwsResponse, method: string, { status, headers, body }: 
   else response.end(body, last);
 }
 
-/** The library only says that it cannot listen; the kernel's reason comes from trying without it. */
-function whyNot(address: SocketAddress): Promise<NodeJS.ErrnoException> {
-  return new Promise((resolve) => {
-    const probe = createServer();
-    probe.once('error', resolve);
-    probe.listen({ host: address.ip, port: address.port }, () => {
-      probe.close();
-      resolve(Object.assign(new Error('uWebSockets.js could not listen'), { code: 'EADDRINUSE' }));
-    });
+/** Listens for a moment without the library. Rejects with the kernel's reason when that is not possible. */
+function probe(address: SocketAddress): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen({ host: address.ip, port: address.port }, () => server.close(() => resolve()));
   });
+}
+
+/** Why the library could not listen, which it does not say. */
+async function refusal(address: SocketAddress): Promise<unknown> {
+  return probe(address).then(
+    () => new Error('uWebSockets.js could not listen'),
+    (reason: unknown) => reason,
+  );
 }

@@ -260,7 +260,8 @@ function pages(t: Test, backend: CreateBackend): void {
     const answers = await Promise.all(slow.map((data) => sendRaw('127.0.0.1', port, data)));
     for (const [index, { text }] of answers.entries())
       t.notMatch(text, /^HTTP\/1.1 200/, `slow client ${index}`);
-    t.ok(performance.now() - begun < 20_000, 'within their deadlines');
+    const limitMs = server.backend === 'node:http' ? 20_000 : 60_000;
+    t.ok(performance.now() - begun < limitMs, 'within their deadlines');
     t.equal((await request('127.0.0.1', port, 'GET /live', [HOST])).status, 200);
   });
 
@@ -291,8 +292,11 @@ function pages(t: Test, backend: CreateBackend): void {
         await go.promise;
         return 'up 1\n';
       };
-      const server = await start(t, { backend, context });
-      const { port } = server.addresses[0];
+      // Named, not 0: only then every back end asks for SO_REUSEADDR, as it does in earnest.
+      const probe = await start(t, { backend });
+      const { port } = probe.addresses[0];
+      await probe.close();
+      const server = await start(t, { backend, context, listen: [at(`127.0.0.1:${port}`)] });
       const scrape = request('127.0.0.1', port, 'GET /metrics', [HOST]);
       const idle = sendRaw('127.0.0.1', port, 'GET /live HTTP/1.1\r\n');
       await arrived.promise;
