@@ -62,6 +62,7 @@ PORTS is a list such as 25,3306,8000-8100; SUBNETS a list such as 10.0.0.0/8,fd0
   ],
 } as const;
 
+/** The command, for the registry of `ferrule.ts`. */
 export const command: Command = {
   name: FACE.name,
   summary: FACE.summary,

@@ -42,6 +42,7 @@ A LIST is separated by commas; [] is the empty list. Durations are written 500ms
   ],
 };
 
+/** The command, for the registry of `ferrule.ts`. */
 export const command: Command = {
   name: FACE.name,
   summary: FACE.summary,

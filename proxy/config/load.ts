@@ -6,7 +6,7 @@ import { EXIT, UserError } from '../core/errors.ts';
 import { nearest } from '../core/nearest.ts';
 import { checkTogether } from './checks.ts';
 import type { Config } from './config.ts';
-import { NAMED_SETTINGS, Setting, SETTINGS, type Values } from './settings.ts';
+import { NAMED_SETTINGS, SETTINGS, Setting, type Values } from './settings.ts';
 import { Findings, type Raw, type RawMap, reportUnknownKeys } from './shapes.ts';
 import { parseYaml } from './yaml.ts';
 
