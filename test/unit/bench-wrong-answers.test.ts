@@ -74,12 +74,12 @@ function pump(from: Socket, to: Socket, spoil: Spoil): void {
   from.on('end', () => to.end());
 }
 
+/** One for the file, so that each generator is compiled once. */
+const run = new RunFolder();
+t.teardown(() => run.remove());
+
 function workshop(t: Test, name: string): Workshop {
-  const run = new RunFolder();
-  t.teardown(async () => {
-    await stopAllJobs();
-    run.remove();
-  });
+  t.teardown(stopAllJobs);
   return run.workshop(name, 20);
 }
 
