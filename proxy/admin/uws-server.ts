@@ -19,7 +19,7 @@ export interface Uws {
   App(): UwsApp;
   us_listen_socket_close(socket: unknown): void;
   us_socket_local_port(socket: unknown): number;
-  readonly LIBUS_LISTEN_DEFAULT: number;
+  readonly LIBUS_LISTEN_EXCLUSIVE_PORT: number;
 }
 
 interface UwsApp {
@@ -70,12 +70,9 @@ export class UwsBackend implements AdminBackend {
 
   async listen(address: SocketAddress): Promise<SocketAddress> {
     if (address.family === 4 && this.dualStackPorts.has(address.port)) return address;
-    // The library shares a port with a second instance in silence, so a plain listener asks the kernel first. Its exclusive
-    // mode is no way out: it leaves out SO_REUSEADDR, and after a restart the port would be taken for a minute. Two instances that
-    // start within the same moment are told apart by the proxy's other listeners.
-    if (address.port !== 0) await probe(address);
+    // Exclusive, because otherwise the library shares the port with a second instance in silence.
     const socket = await new Promise<unknown>((resolve) => {
-      this.app.listen(address.ip, address.port, this.uws.LIBUS_LISTEN_DEFAULT, resolve);
+      this.app.listen(address.ip, address.port, this.uws.LIBUS_LISTEN_EXCLUSIVE_PORT, resolve);
     });
     if (!socket) throw await refusal(address);
     this.sockets.push(socket);
@@ -183,19 +180,14 @@ function send(response: UwsResponse, method: string, { status, headers, body }: 
   else response.end(body, last);
 }
 
-/** Listens for a moment without the library. Rejects with the kernel's reason when that is not possible. */
-function probe(address: SocketAddress): Promise<void> {
-  return new Promise((resolve, reject) => {
+/** Why the library could not listen, which it does not say: the kernel's reason comes from trying without it. */
+function refusal(address: SocketAddress): Promise<Error> {
+  return new Promise((resolve) => {
     const server = createServer();
-    server.once('error', reject);
-    server.listen({ host: address.ip, port: address.port }, () => server.close(() => resolve()));
+    server.once('error', resolve);
+    server.listen({ host: address.ip, port: address.port }, () => {
+      server.close();
+      resolve(new Error('uWebSockets.js could not listen'));
+    });
   });
-}
-
-/** Why the library could not listen, which it does not say. */
-async function refusal(address: SocketAddress): Promise<unknown> {
-  return probe(address).then(
-    () => new Error('uWebSockets.js could not listen'),
-    (reason: unknown) => reason,
-  );
 }
