@@ -2,7 +2,10 @@
  * The listening sockets. Main binds them and holds them for its life; workers and their replacements get the descriptor
  * numbers, which all threads share.
  */
-import type { SocketAddress } from '../core/address.ts';
+import { isLoopback, isUnspecified, type SocketAddress } from '../core/address.ts';
+import { ERRNO, errnoName } from '../core/errno.ts';
+import { EXIT, UserError } from '../core/errors.ts';
+import { log } from '../core/log.ts';
 import type { ListenerGrant, ListenerRole } from '../model/messages.ts';
 import { closeListener, listenerPort, openListener } from '../native/engine.ts';
 
@@ -27,7 +30,11 @@ export class Listeners {
   constructor(requests: readonly ListenerRequest[], workers: number) {
     this.grants = Array.from({ length: workers }, () => []);
     try {
-      for (const request of requests) this.bind(request, workers);
+      for (const request of requests) {
+        if (!this.bind(request, workers, hasIpv4Twin(request, requests))) {
+          log.info('no IPv6 on this host: listening on IPv4 only', { skipped: request.address.toString() });
+        }
+      }
     } catch (error) {
       this.close();
       throw error;
@@ -41,18 +48,55 @@ export class Listeners {
   /**
    * One worker: a plain socket. Several: one each, with SO_REUSEPORT, between which the kernel spreads connections. That
    * option would also let a second instance of the proxy in: the plain socket bound first finds it out.
+   * @returns false when it was skipped for want of IPv6
    */
-  private bind({ address, role }: ListenerRequest, workers: number): void {
+  private bind({ address, role }: ListenerRequest, workers: number, skippable: boolean): boolean {
     const first = openListener(address);
-    const bound = address.withPort(listenerPort(first));
+    if (skippable && (first === -ERRNO.eafnosupport || first === -ERRNO.eaddrnotavail)) return false;
+    const bound = address.withPort(listenerPort(opened(first, address)));
     this.addresses.push(bound);
-    if (workers === 1) return this.grant(0, first, role);
+    if (workers === 1) {
+      this.grant(0, first, role);
+      return true;
+    }
     closeListener(first);
-    for (let worker = 0; worker < workers; worker++) this.grant(worker, openListener(bound, true), role);
+    for (let worker = 0; worker < workers; worker++) {
+      this.grant(worker, opened(openListener(bound, true), bound), role);
+    }
+    return true;
   }
 
   private grant(worker: number, descriptor: number, role: ListenerRole): void {
     this.descriptors.push(descriptor);
     this.grants[worker].push({ descriptor, role });
+  }
+}
+
+/** The default addresses come in pairs; on a host without IPv6 the IPv4 half is enough. */
+function hasIpv4Twin({ address, role }: ListenerRequest, requests: readonly ListenerRequest[]): boolean {
+  if (address.family !== 6 || !(isLoopback(address) || isUnspecified(address))) return false;
+  return requests.some(
+    (other) =>
+      other.address.family === 4 && other.address.port === address.port && other.role.kind === role.kind,
+  );
+}
+
+function opened(descriptor: number, address: SocketAddress): number {
+  if (descriptor >= 0) return descriptor;
+  throw new UserError(`cannot listen on ${address}: ${problem(-descriptor)}`, EXIT.os);
+}
+
+function problem(errno: number): string {
+  switch (errno) {
+    case ERRNO.eaddrinuse:
+      return 'the address is in use; is another ferrule (or another program) running on it?';
+    case ERRNO.eacces:
+      return 'permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE';
+    case ERRNO.eaddrnotavail:
+      return 'this host has no such address';
+    case ERRNO.eafnosupport:
+      return 'this host has no IPv6; take the IPv6 address out of the configuration';
+    default:
+      return errnoName(errno);
   }
 }

@@ -9,8 +9,12 @@ export function errnoName(errno: number): string {
   return NAMES.get(errno) ?? `E${errno}`;
 }
 
-/** errno of what this code base decides on. */
+/** The errno values this code base decides on. */
 export const ERRNO = {
+  eacces: constants.errno.EACCES,
+  eaddrinuse: constants.errno.EADDRINUSE,
+  eaddrnotavail: constants.errno.EADDRNOTAVAIL,
+  eafnosupport: constants.errno.EAFNOSUPPORT,
   emfile: constants.errno.EMFILE,
   enfile: constants.errno.ENFILE,
   etimedout: constants.errno.ETIMEDOUT,

@@ -10,7 +10,6 @@ import {
   type PeerAddress,
   SocketAddress,
 } from '../core/address.ts';
-import { EXIT, UserError } from '../core/errors.ts';
 import { type Binding, loadBinding } from './binding.ts';
 
 /** Identifies a connection of this thread's engine; `indexOf` gives a small dense number for arrays. */
@@ -351,36 +350,15 @@ function readAddress(events: Int32Array, at: number): SocketAddress | undefined 
   );
 }
 
-const EADDRINUSE = 98;
-const EACCES = 13;
-const EADDRNOTAVAIL = 99;
-const EAFNOSUPPORT = 97;
-
 /**
  * Binds a listening socket whose accepted connections have no delay and keep-alive set.
  * @param reusePort several sockets of this process share the address.
- * @returns the descriptor, for `Engine.listen` of any thread; end it with `closeListener`.
- * @throws UserError (exit 71) saying what is in the way.
+ * @returns the descriptor, for `Engine.listen` of any thread, to be ended with `closeListener`; or a negative errno.
  */
 export function openListener(address: SocketAddress, reusePort = false): number {
-  const words = [
-    (address.family << 16) | address.port,
-    address.w0 | 0,
-    address.w1 | 0,
-    address.w2 | 0,
-    address.w3 | 0,
-  ];
-  const result = loadBinding().openListener(
-    words[0],
-    words[1],
-    words[2],
-    words[3],
-    words[4],
-    BACKLOG,
-    reusePort ? 1 : 0,
-  );
-  if (result >= 0) return result;
-  throw new UserError(`cannot listen on ${address}: ${listenProblem(-result)}`, EXIT.os);
+  const { family, port, w0, w1, w2, w3 } = address;
+  const first = (family << 16) | port;
+  return loadBinding().openListener(first, w0 | 0, w1 | 0, w2 | 0, w3 | 0, BACKLOG, reusePort ? 1 : 0);
 }
 
 /** Closes what `openListener` gave. */
@@ -391,19 +369,4 @@ export function closeListener(descriptor: number): void {
 /** The port a listening descriptor is bound to: where 0 was asked for, the one the kernel chose. */
 export function listenerPort(descriptor: number): number {
   return loadBinding().listenerPort(descriptor);
-}
-
-function listenProblem(errno: number): string {
-  switch (errno) {
-    case EADDRINUSE:
-      return 'the address is in use; is another ferrule (or another program) running on it?';
-    case EACCES:
-      return 'permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE';
-    case EADDRNOTAVAIL:
-      return 'this machine has no such address';
-    case EAFNOSUPPORT:
-      return 'this machine has no IPv6; take the IPv6 address out of the configuration';
-    default:
-      return `errno ${errno}`;
-  }
 }
