@@ -4,17 +4,16 @@ import { gzip } from 'node:zlib';
 import type { SocketAddress } from '../core/address.ts';
 import { LOG_LEVELS, type LogLevel, log } from '../core/log.ts';
 import { METRICS_CONTENT_TYPE } from '../metrics/registry.ts';
-import { describeEnvironment } from './environment.ts';
-import { refuse } from './guard.ts';
 import {
   type AdminBackend,
   type AdminHandler,
   type AdminRequest,
   type AdminResponse,
-  createBackend,
-  listenOnAll,
   text,
-} from './server.ts';
+} from './backend.ts';
+import { describeEnvironment } from './environment.ts';
+import { refuse } from './guard.ts';
+import { createBackend, listenOnAll } from './server.ts';
 import { type AdminToken, createToken } from './token.ts';
 
 /** What the admin server shows and changes, supplied by main. */

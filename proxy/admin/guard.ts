@@ -4,7 +4,7 @@
  * Origin, and a page whose name was made to resolve to 127.0.0.1 sends its name as Host.
  */
 import { isLoopback, parseIp, parsePort } from '../core/address.ts';
-import { type AdminRequest, type AdminResponse, text } from './server.ts';
+import { type AdminRequest, type AdminResponse, text } from './backend.ts';
 import type { AdminToken } from './token.ts';
 
 /** The refusal of a request to a protected page, or undefined when it may pass. */

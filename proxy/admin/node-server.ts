@@ -10,7 +10,7 @@ import {
   type AdminRequest,
   type AdminResponse,
   tooLarge,
-} from './server.ts';
+} from './backend.ts';
 
 /** Longest wait beyond a deadline before it is noticed. Two seconds: the check is a timer in an otherwise idle thread. */
 const DEADLINE_CHECK_MS = 2_000;

@@ -12,7 +12,7 @@ import {
   type AdminRequest,
   type AdminResponse,
   tooLarge,
-} from './server.ts';
+} from './backend.ts';
 
 /** What is used of uWebSockets.js; its documentation has the rest. */
 export interface Uws {

@@ -4,7 +4,7 @@ import { networkInterfaces } from 'node:os';
 import { gunzipSync } from 'node:zlib';
 import t, { type Test } from 'tap';
 import type { AdminServer } from '../../proxy/admin/admin.ts';
-import { ADMIN_LIMITS, type AdminBackend, type AdminHandler } from '../../proxy/admin/server.ts';
+import { ADMIN_LIMITS, type AdminBackend, type AdminHandler } from '../../proxy/admin/backend.ts';
 import { log } from '../../proxy/core/log.ts';
 import { at, createContext, loadBackends, start } from '../support/admin.ts';
 import { parseAnswer, request, sendRaw } from '../support/http.ts';

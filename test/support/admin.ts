@@ -9,8 +9,8 @@ import {
   type AdminServer,
   startAdmin,
 } from '../../proxy/admin/admin.ts';
+import type { AdminBackend, AdminHandler } from '../../proxy/admin/backend.ts';
 import { NodeBackend } from '../../proxy/admin/node-server.ts';
-import type { AdminBackend, AdminHandler } from '../../proxy/admin/server.ts';
 import { UwsBackend } from '../../proxy/admin/uws-server.ts';
 import { parseSocketAddress, type SocketAddress } from '../../proxy/core/address.ts';
 import type { LogLevel } from '../../proxy/core/log.ts';
