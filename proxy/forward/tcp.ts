@@ -64,9 +64,10 @@ export class TcpForward {
     connection.sockets--;
     if (endpoint === undefined) return;
     connection.endpoint = undefined;
-    endpoint.inFlight--;
-    if (connection.stage !== 'dialling') return;
-    this.record(connection, endpoint, errno);
+    const abandoned = connection.stage !== 'dialling';
+    if (!abandoned) this.record(connection, endpoint, errno);
+    endpoint.letGo();
+    if (abandoned) return;
     const detail = `${endpoint.address}: ${errnoName(errno)}`;
     if (performance.now() - connection.diallingSinceMs >= TOTAL_MS) this.owner.gaveUp(connection, detail);
     else this.dial(connection, errno, detail);
@@ -78,8 +79,8 @@ export class TcpForward {
     connection.endpoint = undefined;
     connection.upstream = 0;
     if (endpoint === undefined) return;
-    endpoint.inFlight--;
     if (connection.established) endpoint.series.closed(errno);
+    endpoint.letGo();
   }
 
   private dial(connection: ProxyConnection, lastErrno: number, lastFailure: string): void {
@@ -93,7 +94,7 @@ export class TcpForward {
         this.track && connection.direction === 'outbound',
       );
       if (upstream > 0) {
-        endpoint.inFlight++;
+        endpoint.hold();
         connection.endpoint = endpoint;
         connection.upstream = upstream;
         connection.sockets++;

@@ -17,7 +17,7 @@ export class TransportSeries {
   private readonly connectFailures = new Map<number, Slot>();
   private users = 1;
 
-  /** Holds its slots until `release` was called as often as `retain`, plus once. */
+  /** The caller is its first user; see `release`. */
   constructor(slab: MetricsSlab, labels: Labels) {
     this.slab = slab;
     this.labels = labels;
@@ -61,7 +61,12 @@ export class TransportSeries {
     this.slab.add(slot, 1);
   }
 
-  /** The owner (a target, an endpoint) goes; connections still open keep the series. */
+  /** One more user, to be given back by `release`. */
+  retain(): void {
+    this.users++;
+  }
+
+  /** A user goes: a target, an endpoint, or a connection. The last one lets the slots go. */
   release(): void {
     if (--this.users > 0) return;
     const always = [this.openTotal, this.openNow, this.readSlot, this.writeSlot];

@@ -20,7 +20,7 @@ export class Endpoint {
   readonly series: TransportSeries;
   /** Share relative to the others, above 0. */
   readonly weight: number;
-  /** Connections open or being opened. */
+  /** Connections open or being opened; changed by `hold` and `letGo` only. */
   inFlight = 0;
   /** Peak-sensitive moving average of the connect time in ms. */
   private averageMs: number;
@@ -37,6 +37,18 @@ export class Endpoint {
     this.weight = snapshot.weight;
     this.averageMs = initialMs;
     this.updatedMs = nowMs;
+  }
+
+  /** A connection is being opened. It keeps the metrics too, should discovery drop the endpoint meanwhile. */
+  hold(): void {
+    this.inFlight++;
+    this.series.retain();
+  }
+
+  /** That connection failed or ended. */
+  letGo(): void {
+    this.inFlight--;
+    this.series.release();
   }
 
   /**
