@@ -27,6 +27,7 @@ It leaves nothing behind, also when it is killed.`,
   examples: ['ferrule demo', 'ferrule demo --for 10s --json', 'sudo ferrule demo --mode transparent'],
 } as const;
 
+/** The command, for the registry of `ferrule.ts`. */
 export const command: Command = {
   name: FACE.name,
   summary: FACE.summary,

@@ -66,11 +66,13 @@ export interface Server {
   readonly listen: Place;
 }
 
-/** On the channel: questions one way, answers the other, with the number of the question. */
+/** On the channel, from the demo: a question and its number. */
 export interface Asked {
   readonly id: number;
   readonly question: Question;
 }
+
+/** On the channel, to the demo: the answer to the question of that number, or why there is none. */
 export interface Answered {
   readonly id: number;
   readonly answer?: unknown;

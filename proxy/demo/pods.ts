@@ -57,6 +57,19 @@ async function connectPod(
   ];
   const ip = programPath('ip') ?? 'ip';
   await run.execute(['sh', '-ec', commands.map((command) => `${ip} ${command}`).join('\n')], { namespace });
-  // The mesh of the demo is IPv4: kernels without IPv6 rules run it too.
-  await run.execute([...ferrule(), 'init', '--ipv6', 'off', ...initArguments], { namespace });
+  await Promise.all([
+    // The mesh of the demo is IPv4: kernels without IPv6 rules run it too.
+    run.execute([...ferrule(), 'init', '--ipv6', 'off', ...initArguments], { namespace }),
+    run.execute(['sh', '-ec', LINK_IS_UP, ip], { namespace }),
+  ]);
 }
+
+/**
+ * Until the kernel has noticed that both ends are up, which may take a second, programs that ask for the addresses of running
+ * interfaces do not see these; a sidecar would not know its own. Gives up after 5 s and lets the first exchange tell.
+ */
+const LINK_IS_UP = `
+for try in $(seq 100); do
+  case $("$0" -o link show eth0) in *'state UP'*) exit 0 ;; esac
+  sleep 0.05
+done`;
