@@ -165,7 +165,7 @@ class LineSession implements Session {
   private said = '';
   private waiting: PromiseWithResolvers<string> | undefined;
 
-  constructor(name: string, args: readonly string[], env: NodeJS.ProcessEnv) {
+  private constructor(name: string, args: readonly string[], env: NodeJS.ProcessEnv) {
     const child = spawn(programPath(name) ?? name, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, ...env },
@@ -180,6 +180,13 @@ class LineSession implements Session {
     });
     child.on('error', (error) => this.waiting?.reject(error));
     child.on('close', () => this.waiting?.reject(new Error(`${name} ended: ${this.said}`)));
+  }
+
+  /** Connected when it has answered once: the start of a program is no latency of a query. */
+  static async open(name: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<LineSession> {
+    const session = new LineSession(name, args, env);
+    await session.exchange(0);
+    return session;
   }
 
   async exchange(round: number): Promise<void> {
@@ -207,7 +214,7 @@ class LineSession implements Session {
   }
 }
 
-async function openPostgres({ dial, password }: ClientService): Promise<Session> {
+function openPostgres({ dial, password }: ClientService): Promise<Session> {
   const args = [
     '-X',
     '-q',
@@ -222,12 +229,12 @@ async function openPostgres({ dial, password }: ClientService): Promise<Session>
     '-d',
     'postgres',
   ];
-  return new LineSession('psql', args, { PGPASSWORD: password });
+  return LineSession.open('psql', args, { PGPASSWORD: password });
 }
 
-async function openMariadb({ dial, password }: ClientService): Promise<Session> {
+function openMariadb({ dial, password }: ClientService): Promise<Session> {
   const args = ['--no-defaults', '--unbuffered', '-N', '-h', dial.ip, '-P', String(dial.port), '-u', 'root'];
-  return new LineSession('mariadb', args, { MYSQL_PWD: password });
+  return LineSession.open('mariadb', args, { MYSQL_PWD: password });
 }
 
 async function within<T>(what: string, promise: Promise<T>, giveUp: () => void): Promise<T> {

@@ -6,12 +6,12 @@ import type { Golden, ServiceRow } from './golden.ts';
 /** Between two lines where there is no terminal: a log that is read later wants few. */
 const LINE_INTERVAL_MS = 5_000;
 
-const HEADINGS = ['SERVICE', 'ADDRESS', 'REQ/S', 'SUCCESS', 'P50', 'P99', 'CONNS', 'BYTES/S', 'ENDPOINTS'];
+const HEADINGS = ['SERVICE', 'ADDRESS', 'REQ/S', 'SUCCESS', 'P50', 'P99', 'CONNS', 'BYTES/S', 'BY ENDPOINT'];
 
 /** Prints progress and figures. */
 export class View {
   private readonly stream: WriteStream;
-  /** Lines of the table on the screen now, in all and as written. */
+  /** Lines of the table that is on the screen now. */
   private table: readonly string[] = [];
   private lastLineMs = Number.NEGATIVE_INFINITY;
 
@@ -28,7 +28,9 @@ export class View {
   show(golden: Golden, elapsedMs: number): void {
     if (this.stream.isTTY) {
       const erase = this.erase();
-      this.table = ['', ...tableOf(golden, elapsedMs)].map((line) => line.slice(0, this.stream.columns - 1));
+      // A line that wraps would count as two when the table is erased. Some terminals say they have no columns.
+      const width = this.stream.columns || Number.POSITIVE_INFINITY;
+      this.table = ['', ...tableOf(golden, elapsedMs)].map((line) => line.slice(0, width));
       this.stream.write(`${erase}${this.draw()}`);
     } else if (elapsedMs - this.lastLineMs >= LINE_INTERVAL_MS) {
       this.lastLineMs = elapsedMs;
@@ -78,7 +80,7 @@ function cellsOf(row: ServiceRow): string[] {
     milliseconds(row.p50Ms),
     milliseconds(row.p99Ms),
     String(row.connections),
-    scaled(row.bytesPerSecond),
+    scaled(row.bytesPerSecond).trim(),
     row.endpoints.join(' : '),
   ];
 }
