@@ -146,7 +146,9 @@ void Engine::finishConnect(Connection& connection) {
   connection.state = State::open;
   young_.push_back({connection.id(), wheel_.now() + KEEPALIVE_AFTER_MS / TICK_MS});
   emit(Event::connected, connection.id(), int32_t(monotonicUs() - connection.startedUs));
-  if (!connection.out.empty()) flush(connection);
+  // What was asked for meanwhile, and what came with the same readiness.
+  if (!connection.out.empty() || connection.shutWanted) flush(connection);
+  if (connection.readable) makeReady(connection);
 }
 
 }  // namespace ferrule

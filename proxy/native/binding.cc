@@ -59,28 +59,27 @@ bool readInts(napi_env env, napi_callback_info info, int32_t (&out)[N]) {
   return true;
 }
 
-int deliverBatch(void* context, int buffer, int records) {
+bool deliverBatch(void* context, int buffer, int records) {
   auto* state = static_cast<Environment*>(context);
   napi_env env = state->env;
   napi_handle_scope scope;
-  if (napi_open_handle_scope(env, &scope) != napi_ok) return -1;
+  if (napi_open_handle_scope(env, &scope) != napi_ok) return false;
   napi_value callback, receiver, result, arguments[2] = {toNumber(env, buffer), toNumber(env, records)};
-  int32_t operations = -1;
+  bool called = false;
   if (napi_get_reference_value(env, state->callback, &callback) == napi_ok &&
       napi_get_reference_value(env, state->buffers, &receiver) == napi_ok) {
     // make_callback, not call_function: microtasks and nextTick run behind it.
     const napi_status status =
         napi_make_callback(env, state->asyncContext, receiver, callback, 2, arguments, &result);
-    if (status == napi_ok) {
-      napi_get_value_int32(env, result, &operations);
-    } else if (status == napi_pending_exception) {
+    called = status == napi_ok;
+    if (status == napi_pending_exception) {
       napi_value error;
       // An uncaught exception: the process (or the worker) decides, as for any other.
       if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
     }
   }
   napi_close_handle_scope(env, scope);
-  return operations;
+  return called;
 }
 
 // The engine's handles are closed: nothing of it is used any more.
@@ -113,7 +112,7 @@ bool addBuffer(napi_env env, napi_value holder, const char* name, size_t bytes, 
          napi_set_named_property(env, holder, name, buffer) == napi_ok;
 }
 
-// start(metrics: Float64Array, onBatch: (buffer, records) => operations): { events0, events1, operations, slab, address }
+// start(metrics: Float64Array, onBatch: (buffer, records) => void): { events0, events1, operations, slab, address }
 napi_value start(napi_env env, napi_callback_info info) {
   Environment* state = stateOf(env);
   if (state->engine != nullptr) {
@@ -176,7 +175,7 @@ Engine* running(napi_env env) {
   return nullptr;
 }
 
-// flush(operations): runs them now; used outside a batch and when the operations buffer is full.
+// flush(operations): runs them now.
 napi_value flush(napi_env env, napi_callback_info info) {
   int32_t arguments[1];
   Engine* engine = running(env);

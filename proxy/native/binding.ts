@@ -7,7 +7,7 @@ import { EXIT, UserError } from '../core/errors.ts';
 
 /** What the addon exports; see binding.cc. Failures of system calls are negative errno values. */
 export interface Binding {
-  start(metrics: Float64Array, onBatch: (buffer: number, records: number) => number): EngineBuffers;
+  start(metrics: Float64Array, onBatch: (buffer: number, records: number) => void): EngineBuffers;
   stop(): void;
   flush(operations: number): void;
   connect(track: number): number;

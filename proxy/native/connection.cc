@@ -123,14 +123,18 @@ void Engine::readForTypeScript(Connection& connection) {
 // We are done and have said so; closing with unread input would reset the connection and may cost the peer our last
 // bytes (RFC 9112 section 9.6).
 void Engine::discardInput(Connection& connection) {
-  while (connection.readable) {
-    const ssize_t length = readSome(connection, staging_.get(), STAGING_BYTES);
-    if (length == -EAGAIN) {
-      connection.readable = false;
-    } else if (length <= 0) {
-      return destroy(connection, 0, false);
-    }
-  }
+  if (!connection.readable || connection.readEnded) return;
+  const ssize_t length = readSome(connection, staging_.get(), STAGING_BYTES);
+  // One read a turn: a peer that never stops must not keep the deadline from coming.
+  if (length > 0) return makeReady(connection);
+  connection.readable = false;
+  if (length == -EAGAIN) return;
+  connection.readEnded = length == 0;
+  // A peer that ended its side may still be reading what is queued.
+  if (connection.readEnded && !connection.out.empty()) return;
+  const int broken = length < 0 && !connection.shutDone ? int(-length) : 0;
+  const int error = connection.failure != 0 ? connection.failure : broken;
+  destroy(connection, error, error != 0);
 }
 
 void Engine::endOfStream(Connection& connection) {
@@ -138,6 +142,7 @@ void Engine::endOfStream(Connection& connection) {
   // After a failed write the kernel reports an end where there was a reset.
   if (connection.failure != 0) return destroy(connection, connection.failure, true);
   if (connection.shutDone) return destroy(connection, 0, false);
+  connection.endReported = true;
   emit(Event::end, connection.id());
 }
 
@@ -231,7 +236,7 @@ void Engine::link(Connection& connection, ConnectionId other) {
   unlink(connection);
   Connection* target = find(other);
   if (target == nullptr || target == &connection) return;
-  if (target->linkedFrom != nullptr) target->linkedFrom->linkedTo = nullptr;
+  if (target->linkedFrom != nullptr) unlink(*target->linkedFrom);
   connection.linkedTo = target;
   target->linkedFrom = &connection;
 }

@@ -72,11 +72,13 @@ void Engine::stop(void (*done)(void*), void* context) {
       Relay* relay = connection.relay;
       relay->directions[0].from->relay = relay->directions[1].from->relay = nullptr;
       relay->releasePipes();
+      figures_.relays--;
       delete relay;
     }
     release(connection, true);
   }
   pipes_.clear();
+  figures_.acceptPaused = 0;
   publishFigures();
   const auto closed = [](uv_handle_t* handle) {
     auto* engine = static_cast<Engine*>(handle->data);
@@ -106,7 +108,7 @@ int Engine::sleepMs() {
   for (const Listener& listener : listeners_) {
     if (listener.ready) return 0;
   }
-  const int timers = wheel_.sleepMs(uint32_t((nowUs_ - startUs_) / 1000 % TICK_MS));
+  const int timers = wheel_.sleepMs(elapsedMs());
   return earlier(earlier(timers, youngMs()), figures_.acceptPaused > 0 ? int(TICK_MS) : -1);
 }
 
@@ -158,7 +160,7 @@ void Engine::serve(Connection& connection) {
   if (connection.relay != nullptr) return connection.relay->serve(connection);
   if (connection.writable && !connection.out.empty()) flush(connection);
   if (!connection.live()) return;
-  if (connection.errored && connection.paused) {
+  if (connection.errored && connection.paused && !connection.closeWanted) {
     const int error = connection.failure != 0 ? connection.failure : takeSocketError(connection.fd);
     return destroy(connection, error != 0 ? error : ECONNRESET, true);
   }
@@ -193,15 +195,16 @@ void Engine::onDeadline(Connection& connection) {
     emit(Event::connectFailed, connection.id(), ETIMEDOUT);
     return release(connection, true);
   }
-  // A peer that never answers our end of stream does not keep the connection.
-  if (connection.closeWanted) return destroy(connection, 0, false);
+  // A peer that never answers our end of stream does not keep the connection; one that still fetches the rest does.
+  if (connection.closeWanted && connection.shutDone) return destroy(connection, 0, false);
   if (connection.deadlineMode == DeadlineMode::idle) {
     uint32_t lastTick = connection.lastActiveTick;
     if (connection.relay != nullptr) {
       lastTick = std::max(lastTick, connection.relay->other(connection).lastActiveTick);
     }
-    const uint32_t idleMs = (wheel_.now() - lastTick) * TICK_MS;
-    if (idleMs < connection.idleMs) return wheel_.arm(connection.timer, connection.idleMs - idleMs);
+    // The last byte may have come at the end of its tick.
+    const int32_t leftMs = int32_t(connection.idleMs) - (int32_t(wheel_.now() - lastTick) - 1) * int32_t(TICK_MS);
+    if (leftMs > 0) return wheel_.arm(connection.timer, uint32_t(leftMs), 0);
   }
   emit(Event::deadline, connection.id());
 }
@@ -211,10 +214,10 @@ void Engine::setDeadline(Connection& connection, uint32_t ms, DeadlineMode mode)
   connection.deadlineMode = mode;
   connection.idleMs = ms;
   connection.lastActiveTick = wheel_.now();
-  if (ms > 0) wheel_.arm(connection.timer, ms);
+  if (ms > 0) wheel_.arm(connection.timer, ms, elapsedMs());
 }
 
-// Events that come up while TypeScript runs, or while its operations run, go to the other buffer and the next batch.
+// Events that come up while TypeScript and its operations run go to the other buffer and the next batch.
 void Engine::deliver() {
   const int buffer = buffer_;
   const int records = int(eventCount_);
@@ -223,18 +226,15 @@ void Engine::deliver() {
   eventCount_ = 0;
   std::vector<uint32_t> heard;
   heard.swap(quarantine_);
-  const int operations = callback_(context_, buffer, records);
-  // stop() may have been called, or the environment is ending.
+  // An environment that can no longer be called is ending: libuv has to run for that.
+  if (!callback_(context_, buffer, records)) loopCalls_ = true;
+  // stop() may have been called.
   if (!running_) return;
-  if (operations < 0) {
-    loopCalls_ = true;
-    return;
-  }
-  runOperations(operations);
   slabUsed_ = 0;
-  beginBatch();
   // While events wait in the overflow, which ids they name is not worth tracking: keep them all for a batch.
-  if (overflow_.empty()) {
+  const bool allHeard = overflow_.empty();
+  beginBatch();
+  if (allHeard) {
     free_.insert(free_.end(), heard.begin(), heard.end());
   } else {
     quarantine_.insert(quarantine_.end(), heard.begin(), heard.end());

@@ -101,8 +101,8 @@ struct Young {
 
 class Engine;
 
-// Hands a batch to TypeScript; the result is the number of operations it left, -1 when it can no longer be called.
-using BatchCallback = int (*)(void* context, int buffer, int records);
+// Hands a batch to TypeScript, which runs its operations before it returns; false when it cannot be called.
+using BatchCallback = bool (*)(void* context, int buffer, int records);
 
 struct Buffers {
   int32_t* events[2];
@@ -129,7 +129,7 @@ class Engine {
   void removeListener(int number);
   // The connection's id or -errno.
   int connect(const Address& remote, bool track);
-  // Looks at the clock and fires what is due; needed before operations that come from outside a batch.
+  // Looks at the clock and fires what is due; needed before operations, whose deadlines count from now.
   void refreshTime();
   // Runs the first `count` records of the operations buffer.
   void runOperations(int count);
@@ -141,6 +141,8 @@ class Engine {
   static void onCheck(uv_check_t* handle);
   void turn(int timeoutMs);
   int sleepMs();
+  // Since the current tick of the wheel began.
+  uint32_t elapsedMs() const { return uint32_t((nowUs_ - startUs_) / 1000 % TICK_MS); }
   int youngMs() const;
   void keepAliveGrown();
   void takeReadiness(const epoll_event& event);
@@ -168,6 +170,7 @@ class Engine {
   Connection* find(ConnectionId id);
   void makeReady(Connection& connection);
   void execute(const int32_t* record);
+  void refuse(ConnectionId id, int32_t operation);
   void startRelay(Connection& connection, ConnectionId other);
   void setDeadline(Connection& connection, uint32_t ms, DeadlineMode mode);
   void readForTypeScript(Connection& connection);

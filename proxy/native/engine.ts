@@ -54,7 +54,8 @@ export interface EngineHandler {
   acceptPaused(listener: number, errno: number): void;
   acceptResumed(listener: number): void;
   /**
-   * `operation` named a connection that had ended. A relay that named one was not made: the other side is still open.
+   * `operation` named a connection that had ended, or came too late for its state (a send after our end of stream, or into
+   * a relay). A relay that named one was not made: the other side is still open.
    */
   deadOperation(id: ConnectionId, operation: number): void;
 }
@@ -215,8 +216,8 @@ export class Engine {
   }
 
   /**
-   * One deadline per connection, in milliseconds (0: none), late by up to 64 ms. `idle` counts from the last byte either
-   * way. A connect whose deadline passes fails with ETIMEDOUT; an open connection only reports it.
+   * One deadline per connection, in milliseconds (0: none), never early, late by up to 64 ms, and up to 128 ms with `idle`,
+   * which counts from the last byte either way. A connect whose deadline passes fails with ETIMEDOUT; an open connection only reports it.
    */
   deadline(id: ConnectionId, ms: number, idle = false): void {
     this.add(OPERATION.deadline, id, ms, idle ? 1 : 0);
@@ -259,17 +260,15 @@ export class Engine {
     });
   }
 
-  private onBatch(buffer: number, records: number): number {
+  private onBatch(buffer: number, records: number): void {
     this.inBatch = true;
     try {
       this.dispatch(this.events[buffer], this.eventDoubles[buffer], records * RECORD_INTS);
     } finally {
       this.inBatch = false;
+      // Here and not after the return: microtasks run in between, and may ask for more.
+      this.flush();
     }
-    const count = this.operationCount;
-    this.operationCount = 0;
-    this.outputUsed = OUTPUT_OFFSET;
-    return this.stopped ? 0 : count;
   }
 
   private dispatch(events: Int32Array, doubles: Float64Array, end: number): void {

@@ -18,15 +18,13 @@ void Engine::execute(const int32_t* record) {
   const int32_t a = record[2];
   const int32_t b = record[3];
   // Ended while the operation was on its way. Told rather than dropped: a caller that waits for an answer would hang.
-  if (found == nullptr || (found->closeWanted && operation != Operation::reset)) {
-    figures_.deadOperations++;
-    return emit(Event::deadOperation, record[1], record[0]);
-  }
+  if (found == nullptr || (found->closeWanted && operation != Operation::reset)) return refuse(record[1], record[0]);
   Connection& connection = *found;
   switch (operation) {
     case Operation::send:
-      if (a < 0 || b < 0 || size_t(a) + size_t(b) > SLAB_BYTES || connection.shutWanted) {
-        return emit(Event::deadOperation, record[1], record[0]);
+      // What a relay has in hand goes out first, and only it knows where that is.
+      if (a < 0 || b < 0 || size_t(a) + size_t(b) > SLAB_BYTES || connection.shutWanted || connection.relay != nullptr) {
+        return refuse(record[1], record[0]);
       }
       return send(connection, buffers_.slab + a, size_t(b));
     case Operation::shutdown:
@@ -59,17 +57,20 @@ void Engine::execute(const int32_t* record) {
       connection.writeSlot = uint32_t(b);
       return;
   }
-  emit(Event::deadOperation, record[1], record[0]);
+  refuse(record[1], record[0]);
+}
+
+void Engine::refuse(ConnectionId id, int32_t operation) {
+  figures_.deadOperations++;
+  emit(Event::deadOperation, id, operation);
 }
 
 void Engine::startRelay(Connection& connection, ConnectionId otherId) {
   Connection* other = find(otherId);
   const bool possible = other != nullptr && other != &connection && other->state == State::open && !other->closeWanted &&
-                        connection.state == State::open && connection.relay == nullptr && other->relay == nullptr;
-  if (!possible) {
-    figures_.deadOperations++;
-    return emit(Event::deadOperation, otherId, int32_t(Operation::relay));
-  }
+                        connection.state == State::open && connection.relay == nullptr && other->relay == nullptr &&
+                        !(connection.shutWanted && other->shutWanted);
+  if (!possible) return refuse(otherId, int32_t(Operation::relay));
   unlink(connection);
   unlink(*other);
   auto* relay = new Relay(*this, connection, *other);

@@ -54,7 +54,8 @@ void Relay::serve(Connection& connection) {
   Direction& in = directions[&out == &directions[0] ? 1 : 0];
   // Broken while its bytes wait for a side that may never read: nothing is left to wait for.
   if (connection.errored && (out.pipe != nullptr || !out.to->out.empty())) {
-    return fail(connection, takeSocketError(connection.fd));
+    const int error = takeSocketError(connection.fd);
+    return fail(connection, error != 0 ? error : ECONNRESET);
   }
   // A flushed queue lets the other side be read again.
   if (!pump(in)) return;
@@ -183,7 +184,6 @@ bool Relay::emptyPipe(Direction& direction) {
 
 bool Relay::ended(Direction& direction) {
   direction.ended = direction.from->readEnded = true;
-  direction.from->endReported = true;
   // After a failed write the kernel reports an end where there was a reset.
   if (direction.from->failure != 0) {
     fail(*direction.from, direction.from->failure);
@@ -252,7 +252,8 @@ bool Relay::dissolve() {
     side->paused = true;
   }
   for (Connection* side : sides) {
-    if (side->readEnded) engine.emit(Event::end, side->id());
+    if (side->readEnded && !side->endReported) engine.emit(Event::end, side->id());
+    side->endReported = side->readEnded;
     engine.flush(*side);
   }
   return true;

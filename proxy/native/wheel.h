@@ -25,8 +25,9 @@ class Wheel {
   uint32_t count() const { return count_; }
   uint32_t now() const { return now_; }
 
-  // Fires in the tick after `ms` milliseconds have passed, never earlier. Re-arms an armed node.
-  void arm(TimerNode& node, uint32_t ms) { armAt(node, now_ + ms / TICK_MS + 1); }
+  // Fires with the first tick after `ms` milliseconds have passed, never earlier; `elapsedMs` of the current tick are
+  // over. Re-arms an armed node.
+  void arm(TimerNode& node, uint32_t ms, uint32_t elapsedMs) { armAt(node, now_ + (elapsedMs + ms) / TICK_MS + 1); }
 
   void armAt(TimerNode& node, uint32_t tick) {
     disarm(node);
