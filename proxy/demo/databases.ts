@@ -68,6 +68,7 @@ const POSTGRES: Database = {
     const passwordFile = run.writeFile('postgres/password', `${password}\n`, owner);
     const auth = ['-A', 'scram-sha-256', '--pwfile', passwordFile];
     await run.execute(
+      'initdb',
       ['initdb', '-D', data, '-U', 'demo', ...auth, '--locale=C', '-E', 'UTF8', '--no-sync'],
       options,
     );
@@ -98,6 +99,7 @@ const MARIADB: Database = {
     const folder = run.makeFolder('mariadb', options.user);
     const data = join(folder, 'data');
     await run.execute(
+      'mariadb-install-db',
       [
         'mariadb-install-db',
         '--no-defaults',
@@ -121,6 +123,8 @@ const MARIADB: Database = {
       socket: join(folder, 'socket'),
       'pid-file': join(folder, 'pid'),
       'init-file': file,
+      // There is no name server in a pod; looking for the name of every client would take its timeout.
+      'skip-name-resolve': 'ON',
       // Nothing is to be kept, and it shares the machine with the mesh.
       'innodb-flush-log-at-trx-commit': 0,
       'innodb-buffer-pool-size': '16M',

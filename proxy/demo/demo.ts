@@ -136,7 +136,7 @@ async function carryTraffic(
     void ended.then(({ reason }) => broken.reject(new TrafficError(`${name}: ${reason}`)));
   }
   for (const service of mesh.services) {
-    startDatabase(mesh, service, view, end).catch((error) => broken.reject(error));
+    startDatabase(mesh, service, view, end).catch((error) => broken.reject(new TrafficError(error.message)));
   }
   try {
     await untilAborted(Promise.race([showFigures(mesh, view, end), broken.promise]), end);

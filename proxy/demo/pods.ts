@@ -29,7 +29,7 @@ export function obstacleToPods(): string | undefined {
  */
 export async function makePods(run: Run, initArguments: readonly string[]): Promise<Pods> {
   const pods = { client: run.namespace('client'), server: run.namespace('server') };
-  const ip = (...args: string[]) => run.execute(['ip', ...args]);
+  const ip = (...args: string[]) => run.execute(`ip ${args.join(' ')}`, ['ip', ...args]);
   await Promise.all([ip('netns', 'add', pods.client), ip('netns', 'add', pods.server)]);
   const peer = ['peer', 'name', 'eth0', 'netns', pods.server];
   await ip('link', 'add', 'name', 'eth0', 'netns', pods.client, 'type', 'veth', ...peer);
@@ -56,11 +56,12 @@ async function connectPod(
     `route add default via ${gateway}`,
   ];
   const ip = programPath('ip') ?? 'ip';
-  await run.execute(['sh', '-ec', commands.map((command) => `${ip} ${command}`).join('\n')], { namespace });
+  const script = commands.map((command) => `${ip} ${command}`).join('\n');
+  await run.execute('addresses of a pod', ['sh', '-ec', script], { namespace });
   await Promise.all([
     // The mesh of the demo is IPv4: kernels without IPv6 rules run it too.
-    run.execute([...ferrule(), 'init', '--ipv6', 'off', ...initArguments], { namespace }),
-    run.execute(['sh', '-ec', LINK_IS_UP, ip], { namespace }),
+    run.execute('ferrule init', [...ferrule(), 'init', '--ipv6', 'off', ...initArguments], { namespace }),
+    run.execute('link of a pod', ['sh', '-ec', LINK_IS_UP, ip], { namespace }),
   ]);
 }
 

@@ -109,12 +109,12 @@ export class Run {
 
   /**
    * Runs a program to its end.
+   * @param name what to call it when it fails
    * @throws UserError with what it said when it fails
    */
-  async execute(command: readonly string[], options: StartOptions = {}): Promise<void> {
-    const program = this.start(command[0], command, options);
-    const { status, reason } = await program.ended;
-    if (status !== 0) throw new UserError(`${command.join(' ')}: ${reason}`, EXIT.unavailable);
+  async execute(name: string, command: readonly string[], options: StartOptions = {}): Promise<void> {
+    const { status, reason } = await this.start(name, command, options).ended;
+    if (status !== 0) throw new UserError(`${name}: ${reason}`, EXIT.unavailable);
   }
 
   /** Ends every process and removes everything. */
