@@ -1,0 +1,76 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { readSamples, sum } from '../../proxy/demo/exposition.ts';
+import { type Observation, mtlsShare } from '../../proxy/demo/golden.ts';
+import { Latencies } from '../../proxy/demo/latencies.ts';
+import { resourcesOf, serviceKey } from '../../proxy/demo/services.ts';
+import { loadResources } from '../../proxy/resources/load.ts';
+
+t.test('quantiles are those of the sorted latencies, at most 2 % above', async (t) => {
+  const latency = fc.double({ min: 0.001, max: 50_000, noNaN: true });
+  const share = fc.double({ min: 0.01, max: 1, noNaN: true });
+  const property = fc.property(fc.array(latency, { minLength: 1, maxLength: 200 }), share, (given, q) => {
+    const latencies = new Latencies();
+    for (const ms of given) latencies.record(ms);
+    const exact = given.toSorted((a, b) => a - b)[Math.ceil(q * given.length) - 1];
+    const found = latencies.quantile(q);
+    // Floating point may put a latency at a bucket's edge into its neighbour.
+    return found >= exact * 0.999 && found <= exact * 1.021;
+  });
+  t.doesNotThrow(() => fc.assert(property, { seed: 20_261_121, numRuns: 500 }));
+});
+
+t.test('no latencies, impossible ones, and a new beginning', async (t) => {
+  const latencies = new Latencies();
+  t.equal(latencies.quantile(0.99), 0);
+  latencies.record(0);
+  t.ok(latencies.quantile(1) > 0 && latencies.quantile(1) < 0.002);
+  latencies.record(1e9);
+  t.ok(latencies.quantile(1) > 50_000, 'counted, not lost');
+  latencies.clear();
+  t.equal(latencies.count, 0);
+  t.equal(latencies.quantile(0.5), 0);
+});
+
+const METRICS = `# HELP tcp_open_total Total count of opened connections
+# TYPE tcp_open_total counter
+tcp_open_total{direction="inbound",peer="src",tls="true",target_addr="a\\"b"} 3
+tcp_open_total{direction="inbound",peer="src",tls="disabled"} 1
+tcp_open_total{direction="inbound",peer="dst",tls="true"} 100
+tcp_open_total{direction="outbound",peer="src",tls="true"} 100
+process_cpu_seconds_total 1.5
+`;
+
+t.test('figures out of metrics', async (t) => {
+  const samples = readSamples(METRICS);
+  t.equal(samples.length, 5);
+  t.equal(samples[0].labels.target_addr, 'a\\"b', 'an escaped quote does not end a label');
+  t.equal(sum(samples, 'tcp_open_total', { direction: 'inbound' }), 104);
+  t.equal(sum(samples, 'process_cpu_seconds_total'), 1.5);
+  t.equal(sum(samples, 'process_cpu_seconds_total', { worker: '0' }), 0);
+  const observation: Observation = {
+    atMs: 0,
+    report: { services: {}, p50Ms: 0, p99Ms: 0, lastFailure: undefined },
+    client: [],
+    server: samples,
+  };
+  t.equal(mtlsShare(observation), 0.75, 'of what the server takes from the wire');
+  t.equal(mtlsShare({ ...observation, server: [] }), 0);
+});
+
+t.test('resources load without a complaint', async (t) => {
+  const service = {
+    name: 'web',
+    protocol: 'http',
+    virtual: { ip: '10.96.0.11', port: 80 },
+    endpoints: [
+      { ip: '10.77.0.2', port: 8080 },
+      { ip: '10.77.0.3', port: 8081 },
+    ],
+  } as const;
+  const loaded = await loadResources(resourcesOf(service), 'web.yaml');
+  t.strictSame(loaded.mistakes, []);
+  t.strictSame(loaded.warnings, []);
+  t.equal(loaded.resources.length, 3);
+  t.equal(serviceKey(service), 'web.demo:80');
+});
