@@ -1,6 +1,6 @@
 /** Sockets of node:net as the other ends of an engine's connections, and byte streams that can be checked anywhere. */
 
-import { connect, createServer, type NetConnectOpts, type Server, Socket } from 'node:net';
+import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
 import type { Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { at, until } from './engine.ts';
