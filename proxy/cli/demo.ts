@@ -1,6 +1,6 @@
 /** `ferrule demo`: a whole mesh on this machine, with real traffic and a live view. */
 
-import { Mistake, duration } from '../config/kinds.ts';
+import { duration, Mistake } from '../config/kinds.ts';
 import { EXIT } from '../core/errors.ts';
 import { DEMO_MODES, type DemoMode, runDemo, type Summary } from '../demo/demo.ts';
 import { type Command, formatUsage, parseOptions, usageError } from './command.ts';

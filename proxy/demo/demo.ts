@@ -139,11 +139,22 @@ async function carryTraffic(
     startDatabase(mesh, service, view, end).catch((error) => broken.reject(new TrafficError(error.message)));
   }
   try {
-    await untilAborted(Promise.race([showFigures(mesh, view, end), broken.promise]), end);
-    await Promise.race([mesh.clients.ask({ ask: 'stop' }), broken.promise]);
-    return await summarize(mesh, view);
+    return await Promise.race([watchAndStop(mesh, view, end), broken.promise]);
   } finally {
     clearTimeout(timer);
+    over.abort();
+  }
+}
+
+async function watchAndStop(mesh: Mesh, view: View, end: AbortSignal): Promise<Summary> {
+  try {
+    await untilAborted(showFigures(mesh, view, end), end);
+    await mesh.clients.ask({ ask: 'stop' });
+    return await summarize(mesh, view);
+  } catch (error) {
+    // Most likely a piece has ended; that is the better explanation, and about to be noticed.
+    await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
+    throw new TrafficError((error as Error).message);
   }
 }
 

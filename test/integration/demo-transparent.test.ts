@@ -7,6 +7,9 @@ import { type Demo, startDemo, temporaryFolder } from '../support/demo.ts';
 import { canUseNamespaces, exec } from '../support/netns.ts';
 import { missing, requirePeer } from '../support/peers.ts';
 
+// A dozen meshes are built and removed; alone tap would allow 30 s.
+t.setTimeout(240_000);
+
 const TRANSPARENT = ['--mode', 'transparent'] as const;
 
 function usable(t: Test): boolean {

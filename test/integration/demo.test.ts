@@ -5,6 +5,9 @@ import { type DemoEnd, poll, startDemo, temporaryFolder } from '../support/demo.
 import { parseExposition } from '../support/exposition.ts';
 import { requirePeer } from '../support/peers.ts';
 
+// A dozen meshes are built and removed; alone tap would allow 30 s.
+t.setTimeout(240_000);
+
 const EXPLICIT = ['--mode', 'explicit'] as const;
 
 function summaryOf(t: Test, { stdout, stderr }: DemoEnd) {

@@ -127,6 +127,8 @@ export function startDemo(t: Test, args: readonly string[], options: DemoStart =
   t.teardown(async () => {
     child.kill('SIGKILL');
     await demo.ended;
+    // The janitor needs the folder that is removed next.
+    await poll('the end of its processes', () => (demo.processes().length === 0 ? true : undefined));
   });
   return demo;
 }

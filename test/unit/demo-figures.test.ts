@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { readSamples, sum } from '../../proxy/demo/exposition.ts';
-import { type Observation, mtlsShare } from '../../proxy/demo/golden.ts';
+import { mtlsShare, type Observation } from '../../proxy/demo/golden.ts';
 import { Latencies } from '../../proxy/demo/latencies.ts';
 import { resourcesOf, serviceKey } from '../../proxy/demo/services.ts';
 import { loadResources } from '../../proxy/resources/load.ts';
