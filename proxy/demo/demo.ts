@@ -55,10 +55,9 @@ export async function runDemo(options: DemoOptions): Promise<Summary | undefined
   if (stale.length > 0) view.say(`removed what a killed demo had left: ${stale.join(', ')}`);
   if (options.mode !== 'explicit') {
     const obstacle = obstacleToPods();
-    const run = (mesh: typeof startTransparentMesh) => attempt(mesh, options, view, signal);
     try {
       if (obstacle !== undefined) throw new UserError(obstacle, EXIT.unavailable);
-      return await run(startTransparentMesh);
+      return await attempt(startTransparentMesh, options, view, signal);
     } catch (error) {
       if (!(error instanceof UserError) || error instanceof TrafficError) throw error;
       if (options.mode === 'transparent') {
