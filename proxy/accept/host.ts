@@ -1,5 +1,5 @@
 /** What is this host's, and what is this proxy's: the basis of the rules against loops and open proxies. */
-import { networkInterfaces } from 'node:os';
+import { existsSync, readFileSync } from 'node:fs';
 import { isLoopback, isUnspecified, parseIp, type SocketAddress, sameIp } from '../core/address.ts';
 
 /**
@@ -54,8 +54,22 @@ function* canonical(texts: Iterable<string>): Iterable<string> {
   }
 }
 
+/**
+ * The addresses of this network namespace as the kernel routes them to itself. Not os.networkInterfaces(): it leaves out
+ * interfaces that are up but not yet running, so a pod that just started would refuse its own address for a second.
+ */
 function* interfaceAddresses(): Iterable<string> {
-  for (const addresses of Object.values(networkInterfaces())) {
-    for (const { address } of addresses ?? []) yield address.split('%')[0];
+  let address = '';
+  // Leaves of the routing trie: "|-- 10.0.0.5", followed by their prefixes: "/32 host LOCAL".
+  for (const line of readFileSync('/proc/net/fib_trie', 'utf8').split('\n')) {
+    const leaf = /\|-- ([\d.]+)/.exec(line);
+    if (leaf !== null) address = leaf[1];
+    else if (line.trim() === '/32 host LOCAL') yield address;
+  }
+  // Absent where the kernel has no IPv6. One line an address: 32 hexadecimal digits first.
+  if (!existsSync('/proc/net/if_inet6')) return;
+  for (const line of readFileSync('/proc/net/if_inet6', 'utf8').split('\n')) {
+    const groups = line.slice(0, 32).match(/[0-9a-f]{4}/g);
+    if (groups?.length === 8) yield groups.join(':');
   }
 }

@@ -1,3 +1,4 @@
+import { networkInterfaces } from 'node:os';
 import t from 'tap';
 import { destinationOf, type OriginalDstMode } from '../../proxy/accept/destination.ts';
 import { HostAddresses } from '../../proxy/accept/host.ts';
@@ -105,4 +106,16 @@ t.test('policies without a client identity', async (t) => {
     deny: 'deny deny deny allow',
     audit: 'audit audit audit audit',
   });
+});
+
+t.test('the addresses of this very host are found', async (t) => {
+  const host = new HostAddresses([]);
+  const mine = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  t.ok(mine.length > 0, 'there is an interface');
+  for (const { address, family } of mine) {
+    const ip = address.split('%')[0];
+    t.ok(host.isLocal(at(family === 'IPv4' ? `${ip}:1` : `[${ip}]:1`)), ip);
+  }
+  t.notOk(host.isLocal(at('192.0.2.77:1')));
+  t.notOk(host.isLocal(at('[2001:db8::77]:1')));
 });
