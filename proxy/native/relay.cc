@@ -52,8 +52,8 @@ Direction& Relay::outOf(Connection& connection) { return directions[directions[0
 void Relay::serve(Connection& connection) {
   Direction& out = outOf(connection);
   Direction& in = directions[&out == &directions[0] ? 1 : 0];
-  // Broken while its bytes wait for a side that may never read: nothing is left to wait for.
-  if (connection.errored && (out.pipe != nullptr || !out.to->out.empty())) {
+  // Broken, and no read will tell: it had ended before, is paused, or its bytes wait for a side that may never read.
+  if (connection.errored && (out.ended || connection.paused || out.pipe != nullptr || !out.to->out.empty())) {
     const int error = takeSocketError(connection.fd);
     return fail(connection, error != 0 ? error : ECONNRESET);
   }
