@@ -170,9 +170,7 @@ t.test('JSON, lists and anchors', async (t) => {
   t.same((await loadResources('', 'e.yaml')).resources, []);
 });
 
-t.test('a service, a slice and a workload with everything in them', async (t) => {
-  const { resources, mistakes, warnings } = await loadResources(
-    `apiVersion: v1
+const EVERYTHING = `apiVersion: v1
 kind: Service
 metadata: { name: web, namespace: shop, uid: x, labels: { a: b } }
 spec:
@@ -214,9 +212,10 @@ spec:
   workloadIPs: [ { ip: 192.0.2.1 } ]
   ports: [ { name: http, port: 8080 } ]
 status: { conditions: [ { type: Ready, status: "False" } ] }
-`,
-    'all.yaml',
-  );
+`;
+
+t.test('a service, a slice and a workload with everything in them', async (t) => {
+  const { resources, mistakes, warnings } = await loadResources(EVERYTHING, 'all.yaml');
   t.same(mistakes, []);
   t.same(
     warnings.map((text) => text.replace(/^all.yaml:(\d+): \S+ \S+: /, '$1 ')),
