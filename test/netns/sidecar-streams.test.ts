@@ -1,0 +1,82 @@
+import t from 'tap';
+import { ask, CLIENT, createMesh, SERVER, service, startServer, startSidecar } from '../support/mesh.ts';
+import { exec } from '../support/netns.ts';
+
+/** Bulk enough to be spliced on both hops. */
+const BYTES = process.env.FERRULE_SOAK === '1' ? 2_000_000_000 : 100_000_000;
+
+for (const backend of ['nft', 'legacy'] as const) {
+  t.test(`byte streams through two sidecars, ${backend}`, async (t) => {
+    const mesh = createMesh(t, backend);
+    if (mesh === undefined) return;
+    const resources =
+      service('four', '10.96.0.10', 7000, [SERVER.v4]) + service('six', 'fd96::10', 7000, [SERVER.v6]);
+    const outgoing = await startSidecar(t, mesh.client, { resources });
+    const incoming = await startSidecar(t, mesh.server, { resources });
+    await startServer(mesh.server, '0.0.0.0', 7000);
+    await startServer(mesh.server, '::', 7001);
+    await startServer(mesh.server, SERVER.v6, 7000);
+
+    for (const [host, port] of [
+      ['10.96.0.10', 7000],
+      ['fd96::10', 7000],
+      [SERVER.v4, 7000],
+      [SERVER.v6, 7001],
+    ] as const) {
+      const up = ask(mesh.client, host, port, 'H', BYTES);
+      t.equal(up.received, 64, `${host}: the server read to the end, then answered`);
+      const down = ask(mesh.client, host, port, 'S', BYTES);
+      t.equal(down.received, BYTES, `${host}: download complete`);
+      t.equal(down.sha256, down.sent, `${host}: and unchanged`);
+      const both = ask(mesh.client, host, port, 'E', BYTES);
+      t.equal(both.sha256, both.sent, `${host}: both ways at once`);
+      t.equal(
+        ask(mesh.client, host, port, 'W').received,
+        3,
+        `${host}: the client ends first, the server still answers`,
+      );
+      const reset = ask(mesh.client, host, port, 'R');
+      t.equal(reset.error, 'ECONNRESET', `${host}: a reset arrives as a reset`);
+    }
+    const through = (sidecar: typeof outgoing, direction: string) =>
+      sidecar.sum('tcp_read_bytes_total', `direction="${direction}"`, 'peer="src"');
+    t.ok(through(outgoing, 'outbound') >= 8 * BYTES, 'the client side sidecar carried it');
+    t.ok(through(incoming, 'inbound') >= 8 * BYTES, 'and the server side one');
+    t.ok(outgoing.sum('ferrule_engine_spliced_bytes_total') > BYTES, 'bulk was spliced');
+    t.equal(outgoing.sum('tcp_close_total', 'peer="dst"', 'errno="ECONNRESET"'), 4, 'four resets, counted');
+    for (const sidecar of [outgoing, incoming]) {
+      await sidecar.until('gauges are back to zero', () => {
+        const gauges = ['tcp_open_connections', 'ferrule_engine_connections', 'ferrule_engine_queued_bytes'];
+        return gauges.every((gauge) => sidecar.sum(gauge) === 0);
+      });
+    }
+    t.pass('every gauge is back to zero');
+  });
+}
+
+t.test('hash of an upload is the hash of what was sent', async (t) => {
+  const mesh = createMesh(t, 'nft');
+  if (mesh === undefined) return;
+  await startSidecar(t, mesh.client);
+  await startSidecar(t, mesh.server);
+  await startServer(mesh.server, '0.0.0.0', 7000);
+  const echoed = ask(mesh.client, SERVER.v4, 7000, 'E', 1_000_003);
+  t.equal(echoed.received, 1_000_003);
+  t.equal(echoed.sha256, echoed.sent);
+});
+
+t.test('destinations nobody knows pass through as they came', async (t) => {
+  const mesh = createMesh(t, 'nft');
+  if (mesh === undefined) return;
+  const outgoing = await startSidecar(t, mesh.client);
+  exec(mesh.server, 'ip', ['addr', 'add', '203.0.113.9/32', 'dev', 'eth0']);
+  await startSidecar(t, mesh.server);
+  await startServer(mesh.server, '203.0.113.9', 8443);
+  t.equal(ask(mesh.client, '203.0.113.9', 8443, 'S', 1000).received, 1000);
+  const labels = { direction: 'outbound', peer: 'src', target_addr: '203.0.113.9:8443' };
+  const opened = outgoing.sum(
+    'tcp_open_total',
+    ...Object.entries(labels).map(([name, value]) => `${name}="${value}"`),
+  );
+  t.equal(opened, 1, `through the sidecar of ${CLIENT.v4}`);
+});

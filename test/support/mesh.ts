@@ -1,0 +1,190 @@
+/** Two pods with a sidecar each, captured by real iptables rules, for tests of the whole way. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Test } from 'tap';
+import { parseExposition, seriesName } from './exposition.ts';
+import { canUseNamespaces, createNamespace, exec, link, type Namespace, spawn } from './netns.ts';
+import { missing, requirePeer } from './peers.ts';
+import { init } from './pod.ts';
+
+/** Addresses of the pods; each test has a network of its own. */
+export const CLIENT = { v4: '10.77.1.1', v6: 'fd77:1::1' };
+export const SERVER = { v4: '10.77.1.2', v6: 'fd77:1::2' };
+
+/** The uid the rules let through. */
+const PROXY_UID = 2102;
+const READY_DEADLINE_MS = 20_000;
+
+const FERRULE = fileURLToPath(new URL('../../dist/proxy/cli/ferrule.js', import.meta.url));
+const TCP_PEER = fileURLToPath(new URL('./tcp-peer.ts', import.meta.url));
+
+/** A running sidecar. */
+export interface Sidecar {
+  /** What it has logged so far. */
+  log(): string;
+  /** The value of a series; 0 when there is none. `labels` must be all of them, in any order. */
+  metric(family: string, labels: Readonly<Record<string, string>>): number;
+  /** The sum of all series of a family whose text contains every part. */
+  sum(family: string, ...parts: string[]): number;
+  /** Waits until the condition holds. */
+  until(what: string, condition: () => boolean): Promise<void>;
+}
+
+/** The pair. */
+export interface Mesh {
+  readonly client: Namespace;
+  readonly server: Namespace;
+}
+
+/** Makes two linked namespaces with rules in both. @returns undefined when this machine cannot, after saying why */
+export function createMesh(t: Test, backend: 'nft' | 'legacy', proxyUid = PROXY_UID): Mesh | undefined {
+  const usable = canUseNamespaces();
+  if (!usable.ok) {
+    missing(t, usable.reason);
+    return undefined;
+  }
+  for (const program of [`iptables-${backend}`, `ip6tables-${backend}`, 'setpriv']) {
+    if (requirePeer(t, program) === undefined) return undefined;
+  }
+  const client = createNamespace(t, 'client');
+  const server = createNamespace(t, 'server');
+  link(
+    { namespace: client, addresses: [`${CLIENT.v4}/24`, `${CLIENT.v6}/64`] },
+    { namespace: server, addresses: [`${SERVER.v4}/24`, `${SERVER.v6}/64`] },
+  );
+  for (const [namespace, gateway] of [
+    [client, SERVER],
+    [server, CLIENT],
+  ] as const) {
+    for (const [family, via] of [
+      ['-4', gateway.v4],
+      ['-6', gateway.v6],
+    ]) {
+      exec(namespace, 'ip', [family, 'route', 'add', 'default', 'via', via]);
+    }
+    const result = init(namespace, [
+      '--iptables-mode',
+      backend,
+      '--proxy-uid',
+      String(proxyUid),
+      '--ipv6',
+      'require',
+    ]);
+    t.equal(result.status, 0, `rules are installed with ${backend}: ${result.stderr}`);
+  }
+  return { client, server };
+}
+
+/** Starts a sidecar as the proxy's uid and waits until it is ready. Its gauges are checked when the test ends. */
+export async function startSidecar(
+  t: Test,
+  namespace: Namespace,
+  options: { readonly resources?: string; readonly config?: object; readonly discovery?: string } = {},
+): Promise<Sidecar> {
+  const folder = t.testdir({});
+  const mesh = join(folder, `${namespace.name}.d`);
+  mkdirSync(mesh, { recursive: true });
+  writeFileSync(join(mesh, 'mesh.yaml'), options.resources ?? '');
+  const config = join(folder, `${namespace.name}.json`);
+  const discovery = [{ source: 'file', path: options.discovery ?? mesh }];
+  writeFileSync(config, JSON.stringify({ discovery, shutdown: { drainDelay: '0s' }, ...options.config }));
+  const who = ['--regid', String(PROXY_UID), '--clear-groups'];
+  const args = ['--reuid', String(PROXY_UID), ...who, process.execPath, FERRULE, 'proxy', '--config', config];
+  const child = spawn(namespace, 'setpriv', args, {
+    stdio: ['ignore', 'inherit', 'pipe'],
+    env: withoutHooks(),
+  });
+  let text = '';
+  child.stderr?.on('data', (chunk) => {
+    text += chunk;
+  });
+  const scrape = () => exec(namespace, 'curl', ['-s', 'http://127.0.0.1:4191/metrics']).stdout;
+  const sidecar: Sidecar = {
+    log: () => text,
+    metric: (family, labels) => parseExposition(scrape()).samples.get(seriesName(family, labels)) ?? 0,
+    sum: (family, ...parts) => {
+      let sum = 0;
+      for (const [name, value] of parseExposition(scrape()).samples) {
+        const mine = name.startsWith(`${family}{`) || name === family;
+        if (mine && parts.every((part) => name.includes(part))) sum += value;
+      }
+      return sum;
+    },
+    until: (what, condition) => poll(`${what}; log:\n${text}`, condition),
+  };
+  await poll('the sidecar is ready', () => {
+    if (child.exitCode !== null) throw new Error(`the sidecar ended with ${child.exitCode}: ${text}`);
+    return exec(namespace, 'curl', ['-s', 'http://127.0.0.1:4191/live']).stdout.includes('live');
+  });
+  return sidecar;
+}
+
+/** Starts tcp-peer's server in a namespace. */
+export async function startServer(namespace: Namespace, host: string, port: number): Promise<void> {
+  const child = spawn(namespace, process.execPath, [TCP_PEER, 'serve', host, String(port)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: withoutHooks(),
+  });
+  let text = '';
+  child.stdout?.on('data', (chunk) => {
+    text += chunk;
+  });
+  await poll(`a server on ${host}:${port}`, () => text.includes('listening'));
+}
+
+/** What a client of tcp-peer saw. */
+export interface Answer {
+  readonly received?: number;
+  readonly sha256?: string;
+  readonly sent?: string;
+  readonly error?: string;
+}
+
+/** Runs a client of tcp-peer to its end. */
+export function ask(namespace: Namespace, host: string, port: number, what: string, bytes = 0): Answer {
+  const args = [TCP_PEER, 'ask', host, String(port), what, String(bytes)];
+  const { stdout, stderr } = exec(namespace, process.execPath, args, { env: withoutHooks() });
+  if (stdout === '') throw new Error(`no answer: ${stderr}`);
+  return JSON.parse(stdout);
+}
+
+/** Waits until a condition holds, looking ten times a second. */
+export async function poll(what: string, condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + READY_DEADLINE_MS;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`in vain waited for: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** A service with a virtual IP and one endpoint, or the identity given for it. */
+export function service(
+  name: string,
+  ip: string,
+  port: number,
+  endpoints: readonly string[],
+  more = '',
+): string {
+  const family = ip.includes(':') ? 'IPv6' : 'IPv4';
+  const list = endpoints.map((endpoint) => `{ addresses: [ "${endpoint}" ] }`).join(', ');
+  return `---
+apiVersion: v1
+kind: Service
+metadata: { name: ${name}, namespace: default }
+spec: { clusterIP: "${ip}", ipFamilies: [ ${family} ], ports: [ { name: tcp, port: ${port} } ] }
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: ${name}-1, namespace: default, labels: { kubernetes.io/service-name: ${name} }${more} }
+addressType: ${family}
+ports: [ { name: tcp, port: ${port} } ]
+endpoints: [ ${list} ]
+`;
+}
+
+/** tap puts its hooks into every Node process it sees; a proxy is to run as users run it. */
+function withoutHooks(): NodeJS.ProcessEnv {
+  const { NODE_OPTIONS: _hooks, ...env } = process.env;
+  return env;
+}
