@@ -103,7 +103,12 @@ export class Inbound {
     const v4 = new SocketAddress(4, 0, 0, 0, 0x7f000001, port);
     const connection = new ProxyConnection('inbound', client, peer, v4);
     this.owner.adopt(client, connection);
-    this.proceed(connection, policy, v4, [v4, new SocketAddress(6, 0, 0, 0, 1, port)]);
+    const candidates = [v4, new SocketAddress(6, 0, 0, 0, 1, port)];
+    const application = candidates.filter((address) => !this.host.isOwn(address));
+    if (application.length === 0) {
+      return this.owner.refuse(connection, 'own_port', "the application's port is one of this proxy");
+    }
+    this.proceed(connection, policy, v4, application);
   }
 
   /** Forgets idle ports; called every few seconds. */

@@ -49,8 +49,9 @@ export async function runProxy(config: Config): Promise<number> {
   const signal = await signals.next();
   log.info('stopping', { signal, connections: proxy.connections() });
   const { drainDelayMs, graceMs } = config.shutdown;
-  // Whoever still believes /ready sends new connections for a while: take them.
-  const drained = proxy.connections() === 0 ? Promise.resolve() : delay(drainDelayMs);
+  // Whoever still believes /ready sends new connections for a while: take them. Ctrl-C on an idle proxy need not wait.
+  const atOnce = signal === 'SIGINT' && proxy.connections() === 0;
+  const drained = atOnce ? Promise.resolve() : delay(drainDelayMs);
   const orderly = drained.then(() => proxy.stop(graceMs - drainDelayMs)).then(() => EXIT.ok);
   const forced = signals.next().then(() => proxy.stop(0).then(() => EXIT.ok));
   const status = await Promise.race([orderly, forced]);
@@ -117,8 +118,10 @@ export async function startProxy(
     adminTokenFile: admin.tokenFile,
     connections: () => running.connections(),
     stop: async (graceMs) => {
-      running.broadcast({ type: 'unlisten' });
       const deadlineMs = performance.now() + graceMs;
+      // Closed, not only unwatched: the kernel would go on accepting for nobody.
+      await running.unlisten();
+      listeners.close();
       while (running.connections() > 0 && performance.now() < deadlineMs) await delay(DRAIN_POLL_MS);
       await stopAll();
     },

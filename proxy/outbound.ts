@@ -116,11 +116,9 @@ export class Outbound {
     if (target === undefined) return;
     target.snapshot = snapshot;
     this.compile(target, performance.now());
-    const waiting = target.waiting;
-    target.waiting = [];
-    for (const connection of waiting) {
-      if (connection.stage === 'resolving') this.resolved(connection, target, snapshot);
-    }
+    const waiting = [...target.waiting];
+    target.waiting.clear();
+    for (const connection of waiting) this.resolved(connection, target, snapshot);
   }
 
   /** The look-up took too long: refused rather than sent on by accident. */

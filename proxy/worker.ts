@@ -80,7 +80,8 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
         return;
       case 'unlisten':
         for (const listener of this.roles.keys()) this.engine.unlisten(listener);
-        return this.roles.clear();
+        this.roles.clear();
+        return this.post({ type: 'unlistened' });
       default:
         throw new Error(`main sent a message this worker does not know: ${JSON.stringify(message)}`);
     }
@@ -131,7 +132,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       connection.series?.closed(errno);
       // The client left while we were dialling for it.
       if (connection.stage !== 'open' && connection.upstream !== 0) this.engine.reset(connection.upstream);
-      connection.stage = 'ended';
+      connection.end();
     } else {
       this.forward.ended(connection, errno);
     }
@@ -173,12 +174,9 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   }
 
   /** Sockets end at any time, also between an event and our answer to it. */
-  deadOperation(id: ConnectionId, operation: number): void {
+  deadOperation(id: ConnectionId, operation: number, other: ConnectionId): void {
     if (log.debugEnabled) log.debug('operation on an ended socket', { socket: id, operation });
-    const connection = this.connections[indexOf(id)];
-    if (operation !== RELAY_OPERATION || connection === undefined) return;
-    // One side ended before the relay was made: the other must not wait for ever.
-    this.engine.reset(connection.client === id ? connection.upstream : connection.client);
+    if (operation === RELAY_OPERATION) this.engine.reset(other);
   }
 
   adopt(socket: ConnectionId, connection: ProxyConnection): void {
@@ -186,7 +184,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   }
 
   refuse(connection: ProxyConnection, reason: RefusalReason, message: string): void {
-    connection.stage = 'ended';
+    connection.end();
     this.refusals.record(connection.direction, reason, message, () => ({
       client: connection.peer.toString(),
       target: connection.destination?.toString(),

@@ -8,6 +8,9 @@ import { isLoopback, isUnspecified, parseIp, type SocketAddress, sameIp } from '
  */
 const REFRESH_MS = 1_000;
 
+/** How old what was read may be, in ms: an address that moved to another host must not count as ours for long. */
+const STALE_MS = 10_000;
+
 /** Tells addresses of this network namespace from others. */
 export class HostAddresses {
   private readonly own: readonly SocketAddress[];
@@ -28,8 +31,9 @@ export class HostAddresses {
   isLocal(address: SocketAddress, nowMs: number = performance.now()): boolean {
     if (isLoopback(address)) return true;
     const ip = address.ip;
-    if (this.local.has(ip)) return true;
-    if (nowMs - this.readAtMs < REFRESH_MS) return false;
+    const ageMs = nowMs - this.readAtMs;
+    const known = this.local.has(ip);
+    if (ageMs < (known ? STALE_MS : REFRESH_MS)) return known;
     this.readAtMs = nowMs;
     this.local = new Set(canonical(this.read()));
     return this.local.has(ip);

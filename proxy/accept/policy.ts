@@ -6,8 +6,8 @@ import type { Policy } from '../model/policy.ts';
 export type Verdict = 'allow' | 'deny' | 'audit';
 
 /**
- * Judges a connection without a verified client identity, the only kind there is without mutual TLS. The host itself is
- * always allowed (kubelet probes and the pod's own containers come from there), as in Linkerd.
+ * Judges a connection without a verified client identity, the only kind there is without mutual TLS. Loopback is always
+ * allowed: whoever is there could dial the application itself.
  */
 export function judge(policy: Policy, peer: SocketAddress, clusterNetworks: readonly Cidr[]): Verdict {
   switch (policy) {

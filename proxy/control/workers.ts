@@ -43,7 +43,12 @@ export class Workers {
   private readonly discovery: Discovery;
   private readonly registry: MetricsRegistry;
   private readonly members = new Map<number, Member>();
+  /** Also those that are still starting. */
+  private readonly threads = new Set<Worker>();
+  private readonly listening = new Set<Member>();
+  private onUnlistened: () => void = () => undefined;
   private nextNumber = 0;
+  private draining = false;
   private stopping = false;
   /** Workers that threw and were replaced. */
   restarts = 0;
@@ -84,10 +89,22 @@ export class Workers {
     for (const { thread } of this.members.values()) thread.postMessage(message);
   }
 
+  /** Makes every worker stop accepting; resolves when all have, and the listeners may be closed. */
+  unlisten(): Promise<void> {
+    this.draining = true;
+    this.broadcast({ type: 'unlisten' });
+    return new Promise((resolve) => {
+      this.onUnlistened = () => {
+        if (this.listening.size === 0) resolve();
+      };
+      this.onUnlistened();
+    });
+  }
+
   /** Ends all workers at once; their open connections are reset. */
   async stop(): Promise<void> {
     this.stopping = true;
-    await Promise.all([...this.members.values()].map(({ thread }) => thread.terminate()));
+    await Promise.all([...this.threads].map((thread) => thread.terminate()));
   }
 
   private launch(place: number): Promise<void> {
@@ -98,7 +115,8 @@ export class Workers {
       log: { level: log.level, format: log.format },
       worker: number,
       metrics,
-      listeners: this.grants[place],
+      // A replacement during the drain carries nothing: the listeners are being closed.
+      listeners: this.draining ? [] : this.grants[place],
     };
     const thread = new Worker(this.script, {
       name: `ferrule ${number}`,
@@ -114,6 +132,8 @@ export class Workers {
       startedMs: performance.now(),
     };
     this.registry.attach(number, metrics);
+    this.threads.add(thread);
+    this.listening.add(member);
     return new Promise((resolve, reject) => {
       thread.on('message', (message: FromWorker) => {
         if (message.type !== 'ready') return this.receive(member, message);
@@ -144,12 +164,18 @@ export class Workers {
       case 'undefine':
         this.registry.undefine(member.number, message.slot);
         return member.thread.postMessage({ type: 'forgotten', slot: message.slot } satisfies ToWorker);
+      case 'unlistened':
+        this.listening.delete(member);
+        return this.onUnlistened();
       case 'log':
         return log.sink(message.line);
     }
   }
 
   private ended(place: number, member: Member): void {
+    this.threads.delete(member.thread);
+    this.listening.delete(member);
+    this.onUnlistened();
     member.publisher.close();
     this.registry.detach(member.number);
     const wasReady = this.members.get(place) === member;

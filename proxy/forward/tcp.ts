@@ -15,6 +15,12 @@ const TRY_MS = 1_000;
  */
 const TOTAL_MS = 5_000;
 
+/**
+ * Endpoints tried for one connection. A failure makes the balancer avoid an endpoint, so ten in a row mean that the service
+ * is down; going through hundreds would turn every client into a storm of connects.
+ */
+const MAX_TRIES = 10;
+
 /** What forwarding asks of its owner. */
 export interface ForwardOwner {
   /** Remembers whose socket this is. */
@@ -110,6 +116,7 @@ export class TcpForward {
   }
 
   private next(connection: ProxyConnection, lastErrno: number): Endpoint | undefined {
+    if (connection.tried.length >= MAX_TRIES) return undefined;
     const nowMs = performance.now();
     const endpoint = connection.picker?.pick(connection.tried, nowMs);
     if (endpoint !== undefined || lastErrno !== ERRNO.etimedout) return endpoint;

@@ -115,11 +115,15 @@ export const ENGINE_FIGURES: readonly EngineFigure[] = [
   { name: 'ferrule_engine_connections', type: 'gauge', help: 'Sockets the engine holds, both sides counted' },
   { name: 'ferrule_engine_relays', type: 'gauge', help: 'Pairs of sockets relayed in native code' },
   { name: 'ferrule_engine_pipes', type: 'gauge', help: 'Kernel pipes held for splice' },
-  { name: 'ferrule_engine_queued_bytes', type: 'gauge', help: 'Bytes read and not yet written' },
+  {
+    name: 'ferrule_engine_queued_bytes',
+    type: 'gauge',
+    help: 'Bytes read and not yet written, those in pipes left out',
+  },
   {
     name: 'ferrule_engine_loop_turns_total',
     type: 'counter',
-    help: 'Turns of the event loop that had events',
+    help: 'Turns of the event loop',
   },
   { name: 'ferrule_engine_events_total', type: 'counter', help: 'Events handed to TypeScript' },
   { name: 'ferrule_engine_accepted_total', type: 'counter', help: 'Connections accepted' },

@@ -16,6 +16,13 @@ export type Stage = 'resolving' | 'dialling' | 'open' | 'ended';
 /** Shared by all connections that had no failure: most of them. */
 export const NO_ENDPOINTS: readonly Endpoint[] = [];
 
+/** What a connection counts as a user of, and may wait for. */
+export interface ConnectionTarget {
+  users: number;
+  /** Connections held until discovery answers. */
+  readonly waiting?: Set<ProxyConnection>;
+}
+
 /** One per accepted connection, from accept until both sockets have ended. */
 export class ProxyConnection {
   readonly direction: Direction;
@@ -32,7 +39,7 @@ export class ProxyConnection {
   /** The upstream answered, so that its end is counted. */
   established = false;
   /** Given back when both sockets have ended. */
-  target: { users: number } | undefined;
+  target: ConnectionTarget | undefined;
   /** Metrics of the accepted side; undefined while the target is not known. */
   series: TransportSeries | undefined;
   endpoint: Endpoint | undefined;
@@ -52,5 +59,11 @@ export class ProxyConnection {
     this.client = client;
     this.peer = peer;
     this.destination = destination;
+  }
+
+  /** Over for us: nothing starts for it any more. The sockets may still have to end. */
+  end(): void {
+    this.stage = 'ended';
+    this.target?.waiting?.delete(this);
   }
 }

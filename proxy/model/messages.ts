@@ -59,6 +59,8 @@ export type ToWorker =
 /** Worker to main. */
 export type FromWorker =
   | { readonly type: 'ready' }
+  /** It has stopped accepting: main may close the listeners. */
+  | { readonly type: 'unlistened' }
   /** A connection wants this target: watch it until released. */
   | { readonly type: 'look-up'; readonly key: TargetKey }
   | { readonly type: 'release'; readonly key: TargetKey }

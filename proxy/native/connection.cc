@@ -74,7 +74,7 @@ Connection* Engine::allocate(int fd, State state) {
   connection.watchesWrite = state == State::connecting;
   connection.lastActiveTick = wheel_.now();
   epoll_event event = {};
-  event.events = EPOLLIN | EPOLLRDHUP | EPOLLET | (connection.watchesWrite ? uint32_t(EPOLLOUT) : 0u);
+  event.events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET | (connection.watchesWrite ? uint32_t(EPOLLOUT) : 0u);
   event.data.u64 = uint64_t(connection.id());
   if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) {
     close(fd);
@@ -115,7 +115,7 @@ void Engine::readForTypeScript(Connection& connection) {
       slabUsed_ += (size_t(length) + 7) & ~size_t(7);
       // A short read empties the socket, unless the end is already in it.
       if (size_t(length) == READ_BYTES) return makeReady(connection);
-      if (!connection.hangup) connection.readable = false;
+      if (!connection.hangup && !connection.urgent) connection.readable = false;
     }
   }
 }
@@ -176,7 +176,7 @@ void Engine::waitForWrite(Connection& connection) {
   if (connection.watchesWrite) return;
   connection.watchesWrite = true;
   epoll_event event = {};
-  event.events = EPOLLIN | EPOLLRDHUP | EPOLLET | EPOLLOUT;
+  event.events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET | EPOLLOUT;
   event.data.u64 = uint64_t(connection.id());
   // Cannot fail for a registered descriptor but for lack of kernel memory, and then the connection must not hang.
   if (epoll_ctl(epoll_, EPOLL_CTL_MOD, connection.fd, &event) != 0) {

@@ -57,6 +57,7 @@ struct Connection {
   bool readable = false;
   bool writable = true;
   bool hangup = false;      // the peer ended or broke its side: a short read is not the last one
+  bool urgent = false;      // urgent data came: reads stop at its mark, and splice never passes it
   bool errored = false;       // … broke it
   bool watchesWrite = false;  // EPOLLOUT is registered
 

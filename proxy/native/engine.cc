@@ -137,6 +137,7 @@ void Engine::takeReadiness(const epoll_event& event) {
     if (what & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) connection->readable = true;
     if (what & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) connection->hangup = true;
     if (what & EPOLLERR) connection->errored = true;
+    if (what & EPOLLPRI) connection->urgent = connection->readable = true;
     if (what & (EPOLLOUT | EPOLLHUP | EPOLLERR)) connection->writable = true;
     makeReady(*connection);
   }

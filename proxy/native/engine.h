@@ -170,7 +170,7 @@ class Engine {
   Connection* find(ConnectionId id);
   void makeReady(Connection& connection);
   void execute(const int32_t* record);
-  void refuse(ConnectionId id, int32_t operation);
+  void refuse(ConnectionId id, int32_t operation, int32_t other = 0);
   void startRelay(Connection& connection, ConnectionId other);
   void setDeadline(Connection& connection, uint32_t ms, DeadlineMode mode);
   void readForTypeScript(Connection& connection);

@@ -55,9 +55,10 @@ export interface EngineHandler {
   acceptResumed(listener: number): void;
   /**
    * `operation` named a connection that had ended, or came too late for its state (a send after our end of stream, or into
-   * a relay). A relay that named one was not made: the other side is still open.
+   * a relay). A relay that named one was not made, and
+   * `other` is the side that may still be open.
    */
-  deadOperation(id: ConnectionId, operation: number): void;
+  deadOperation(id: ConnectionId, operation: number, other: ConnectionId): void;
 }
 
 /** Event and operation numbers, shared with engine.h. */
@@ -181,7 +182,10 @@ export class Engine {
     this.add(OPERATION.shutdown, id, 0, 0);
   }
 
-  /** Ends both sides once everything is out. What still arrives is read and thrown away, for 2 s at most. */
+  /**
+   * Ends both sides once everything is out. What still arrives is read and thrown away, and from when everything is out for
+   * 2 s at most; a peer that never reads is cut by a `reset`.
+   */
   close(id: ConnectionId): void {
     this.add(OPERATION.close, id, 0, 0);
   }
@@ -296,7 +300,7 @@ export class Engine {
           handler.connectFailed(id, a);
           break;
         default:
-          this.dispatchRare(events[at], id, a);
+          this.dispatchRare(events[at], id, a, b);
       }
     }
   }
@@ -313,7 +317,7 @@ export class Engine {
     );
   }
 
-  private dispatchRare(type: number, id: ConnectionId, a: number): void {
+  private dispatchRare(type: number, id: ConnectionId, a: number, b: number): void {
     const handler = this.handler;
     switch (type) {
       case EVENT.end:
@@ -329,7 +333,7 @@ export class Engine {
       case EVENT.acceptResumed:
         return handler.acceptResumed(id);
       case EVENT.deadOperation:
-        return handler.deadOperation(id, a);
+        return handler.deadOperation(id, a, b);
       default:
         throw new Error(`unknown engine event ${type}`);
     }

@@ -18,7 +18,7 @@ void Engine::execute(const int32_t* record) {
   const int32_t a = record[2];
   const int32_t b = record[3];
   // Ended while the operation was on its way. Told rather than dropped: a caller that waits for an answer would hang.
-  if (found == nullptr || (found->closeWanted && operation != Operation::reset)) return refuse(record[1], record[0]);
+  if (found == nullptr || (found->closeWanted && operation != Operation::reset)) return refuse(record[1], record[0], a);
   Connection& connection = *found;
   switch (operation) {
     case Operation::send:
@@ -60,9 +60,9 @@ void Engine::execute(const int32_t* record) {
   refuse(record[1], record[0]);
 }
 
-void Engine::refuse(ConnectionId id, int32_t operation) {
+void Engine::refuse(ConnectionId id, int32_t operation, int32_t other) {
   figures_.deadOperations++;
-  emit(Event::deadOperation, id, operation);
+  emit(Event::deadOperation, id, operation, other);
 }
 
 void Engine::startRelay(Connection& connection, ConnectionId otherId) {
@@ -70,7 +70,7 @@ void Engine::startRelay(Connection& connection, ConnectionId otherId) {
   const bool possible = other != nullptr && other != &connection && other->state == State::open && !other->closeWanted &&
                         connection.state == State::open && connection.relay == nullptr && other->relay == nullptr &&
                         !(connection.shutWanted && other->shutWanted);
-  if (!possible) return refuse(otherId, int32_t(Operation::relay));
+  if (!possible) return refuse(otherId, int32_t(Operation::relay), connection.id());
   unlink(connection);
   unlink(*other);
   auto* relay = new Relay(*this, connection, *other);

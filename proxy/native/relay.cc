@@ -73,7 +73,7 @@ bool Relay::pump(Direction& direction) {
       engine_.makeReady(from);
       return true;
     }
-    const bool bulky = direction.bulkyBytes >= BULKY_BYTES;
+    const bool bulky = direction.bulkyBytes >= BULKY_BYTES && !from.urgent;
     const Step step = bulky ? splice(direction, moved) : copy(direction, moved);
     if (step != Step::again) return step == Step::wait;
   }
@@ -108,7 +108,7 @@ Relay::Step Relay::copy(Direction& direction, size_t& moved) {
   moved += bytes;
   engine_.figures_.copiedBytes += double(bytes);
   // A short read empties the socket, unless the end is already in it.
-  if (bytes < direction.chunk && !from.hangup) from.readable = false;
+  if (bytes < direction.chunk && !from.hangup && !from.urgent) from.readable = false;
   growChunk(direction, bytes);
   const int error = engine_.writeOrQueue(to, engine_.staging_.get(), bytes);
   if (error != 0) {

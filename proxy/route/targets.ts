@@ -35,7 +35,7 @@ export interface Target {
   /** What the picker chooses from. */
   endpoints: readonly Endpoint[];
   /** Connections held for the first snapshot. */
-  waiting: ProxyConnection[];
+  readonly waiting: Set<ProxyConnection>;
   /** Connections that have it as their target. */
   users: number;
   usedMs: number;
@@ -83,8 +83,8 @@ export class Targets {
 
   /** Holds a connection until the target's first snapshot; false when too many wait already. */
   hold(target: Target, connection: ProxyConnection): boolean {
-    if (target.waiting.length >= MAX_WAITING) return false;
-    target.waiting.push(connection);
+    if (target.waiting.size >= MAX_WAITING) return false;
+    target.waiting.add(connection);
     return true;
   }
 
@@ -101,7 +101,7 @@ export class Targets {
       snapshot: undefined,
       picker: undefined,
       endpoints: [],
-      waiting: [],
+      waiting: new Set(),
       users: 0,
       usedMs: 0,
     };
