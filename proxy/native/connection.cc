@@ -209,17 +209,15 @@ void Engine::afterFlush(Connection& connection) {
     if (connection.linkedFrom != nullptr && connection.linkedFrom->readable) makeReady(*connection.linkedFrom);
   }
   if (!connection.out.empty() || connection.state != State::open) return;
-  if (connection.closeWanted && connection.readEnded) return destroy(connection, 0, false);
-  if ((connection.shutWanted || connection.closeWanted) && !connection.shutDone) {
+  if (connection.shutWanted && !connection.shutDone) {
     ::shutdown(connection.fd, SHUT_WR);
     connection.shutDone = true;
-    if (connection.closeWanted) {
-      setDeadline(connection, LINGER_MS, DeadlineMode::absolute);
-      makeReady(connection);
-    } else if (connection.readEnded) {
-      destroy(connection, 0, false);
-    }
   }
+  if (!connection.shutDone) return;
+  if (connection.readEnded) return destroy(connection, 0, false);
+  if (!connection.closeWanted) return;
+  setDeadline(connection, LINGER_MS, DeadlineMode::absolute);
+  makeReady(connection);
 }
 
 // The peer is gone, but what it sent before may still be in the socket: read on until the end, then report.

@@ -272,6 +272,32 @@ t.test('close() delivers what is queued to a peer that ended its side and reads 
 });
 
 t.test(
+  'close() after shutdown(): a peer that never ends its side is given up, its last bytes are not',
+  async (t) => {
+    const test = startEngine(t);
+    const address = test.listen();
+    const silent = await dial(t, address);
+    const talking = await dial(t, address);
+    await until(() => test.accepts.length === 2, 'accepted');
+    for (const seen of test.accepts) test.engine.shutdown(seen.id);
+    await until(() => silent.ended && talking.ended, 'our ends');
+    talking.socket.write('already here when close() is called');
+    await until(() => talking.socket.bytesWritten > 0, 'written');
+    const startedMs = performance.now();
+    for (const seen of test.accepts) test.engine.close(seen.id);
+    talking.socket.end();
+    await until(() => test.accepts.every((seen) => seen.gone), 'closed');
+    t.ok(performance.now() - startedMs < 5_000, 'within the 2 s and what a busy machine adds');
+    const endings = test.accepts.flatMap((seen) => seen.endings);
+    t.same(
+      endings.map(({ errno }) => errno),
+      [0, 0],
+    );
+    t.equal(Math.max(...endings.map(({ bytesRead }) => bytesRead)), 35, 'what came was read');
+  },
+);
+
+t.test(
   'after close() a peer that never stops sending neither holds the thread nor the connection',
   async (t) => {
     const test = startEngine(t);
