@@ -1,5 +1,6 @@
 /** Two pods with a sidecar each, captured by real iptables rules, for tests of the whole way. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
@@ -14,7 +15,8 @@ export const SERVER = { v4: '10.77.1.2', v6: 'fd77:1::2' };
 
 /** The uid the rules let through. */
 const PROXY_UID = 2102;
-const READY_DEADLINE_MS = 20_000;
+/** What a program may take to be ready on a machine that runs other tests as well. */
+const READY_DEADLINE_MS = 40_000;
 
 const FERRULE = fileURLToPath(new URL('../../dist/proxy/cli/ferrule.js', import.meta.url));
 const TCP_PEER = fileURLToPath(new URL('./tcp-peer.ts', import.meta.url));
@@ -82,7 +84,10 @@ export async function startSidecar(
   namespace: Namespace,
   options: { readonly resources?: string; readonly config?: object; readonly discovery?: string } = {},
 ): Promise<Sidecar> {
-  const folder = t.testdir({});
+  // Not t.testdir(): a second one in the same test would empty the first, and it may lie where the proxy's uid cannot look.
+  const folder = mkdtempSync(join(tmpdir(), 'ferrule-mesh-'));
+  chmodSync(folder, 0o755);
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const mesh = join(folder, `${namespace.name}.d`);
   mkdirSync(mesh, { recursive: true });
   writeFileSync(join(mesh, 'mesh.yaml'), options.resources ?? '');
@@ -111,11 +116,13 @@ export async function startSidecar(
       }
       return sum;
     },
-    until: (what, condition) => poll(`${what}; log:\n${text}`, condition),
+    until: (what, condition) => poll(what, condition, () => text),
   };
+  // A test of discovery that does not answer gets a sidecar that is never ready.
+  const page = options.discovery === undefined ? 'ready' : 'live';
   await poll('the sidecar is ready', () => {
     if (child.exitCode !== null) throw new Error(`the sidecar ended with ${child.exitCode}: ${text}`);
-    return exec(namespace, 'curl', ['-s', 'http://127.0.0.1:4191/live']).stdout.includes('live');
+    return exec(namespace, 'curl', ['-sf', `http://127.0.0.1:4191/${page}`]).status === 0;
   });
   return sidecar;
 }
@@ -150,10 +157,14 @@ export function ask(namespace: Namespace, host: string, port: number, what: stri
 }
 
 /** Waits until a condition holds, looking ten times a second. */
-export async function poll(what: string, condition: () => boolean): Promise<void> {
+export async function poll(
+  what: string,
+  condition: () => boolean,
+  explain: () => string = () => '',
+): Promise<void> {
   const deadline = performance.now() + READY_DEADLINE_MS;
   while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`in vain waited for: ${what}`);
+    if (performance.now() > deadline) throw new Error(`in vain waited for: ${what}\n${explain()}`);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
