@@ -2,7 +2,7 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
-import { at, until } from '../support/engine.ts';
+import { at, blackhole, startEngine, until } from '../support/engine.ts';
 import { dial, type Peer, type PeerServer } from '../support/engine-peers.ts';
 import { exchange, exchangeMany, serveEcho } from '../support/exchange.ts';
 import { eventually, listenerFor, serviceYaml, startTestProxy } from '../support/proxy.ts';
@@ -46,6 +46,22 @@ t.test('all endpoints dead: each is tried once, then the client is reset', async
   const line = await proxy.logged(/no endpoint could be reached/);
   t.match(line, { reason: 'connect', message: /127\.0\.0\.1:[123]: ECONNREFUSED/ });
   t.equal(await proxy.sum('outbound_tcp_errors_total', { error: 'connect' }), 1);
+  await proxy.idle();
+});
+
+t.test('an endpoint that does not answer is left after a second, and avoided then', async (t) => {
+  const hole = await blackhole(t, startEngine(t));
+  const live = await serveEcho(t);
+  const proxy = await startTestProxy(t, {
+    outbound: listenerFor('web'),
+    mesh: { 'web.yaml': serviceYaml('web', [{ address: hole }, live]) },
+  });
+  t.same(await exchangeMany(proxy.listeners[0], 20, 20, 1_000), []);
+  const labels = { target_addr: hole.toString(), errno: 'ETIMEDOUT' };
+  const tried = await proxy.sum('ferrule_tcp_connect_failures_total', labels);
+  t.ok(tried > 0, `${tried} of 20 went there first`);
+  t.same(await exchangeMany(proxy.listeners[0], 50, 1, 1_000), []);
+  t.equal(await proxy.sum('ferrule_tcp_connect_failures_total', labels), tried, 'not tried again so soon');
   await proxy.idle();
 });
 

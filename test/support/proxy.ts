@@ -139,6 +139,16 @@ export class TestProxy {
     return sum;
   }
 
+  /** The HTTP status of /ready. */
+  readiness(): Promise<number> {
+    return new Promise((resolve, reject) => {
+      get(`http://${this.admin}/ready`, { agent: false }, (response) => {
+        response.resume();
+        resolve(response.statusCode ?? 0);
+      }).on('error', reject);
+    });
+  }
+
   /** Every series with its value. */
   async samples(): Promise<ReadonlyMap<string, number>> {
     const text = await new Promise<string>((resolve, reject) => {
