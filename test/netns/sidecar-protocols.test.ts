@@ -171,13 +171,14 @@ t.test('an SMTP banner', async (t) => {
   const made = paths && (await meshFor(t, 25));
   if (paths === undefined || made === undefined) return;
   const [exim, socat] = paths;
-  await serve(made.mesh.server, 25, socat, [
-    '-t',
-    '20',
-    `TCP-LISTEN:25,fork,reuseaddr,bind=${SERVER.v4}`,
-    `EXEC:${exim} -bs,pipes`,
-  ]);
-  const session = exec(made.mesh.client, socat, ['-t', '20', '-', `TCP:${VIRTUAL}:25`], {
+  const folder = mkdtempSync(join(tmpdir(), 'ferrule-smtp-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  // With a name of its own it asks no DNS, which a namespace does not have.
+  const config = join(folder, 'exim.conf');
+  writeFileSync(config, 'primary_hostname = mail.test\nhost_lookup =\n');
+  const inetd = `EXEC:${exim} -C ${config} -bs,pipes`;
+  await serve(made.mesh.server, 25, socat, [`TCP-LISTEN:25,fork,reuseaddr,bind=${SERVER.v4}`, inetd]);
+  const session = exec(made.mesh.client, socat, ['-t', '10', '-', `TCP:${VIRTUAL}:25`], {
     input: 'QUIT\r\n',
   });
   t.match(session.stdout, /^220 .*\r\n221 /s, 'greeting and goodbye');
