@@ -216,7 +216,7 @@ t.test('out of descriptors: accepting pauses without a spin and goes on by itsel
   const script = fileURLToPath(new URL('../support/engine-exhausted.ts', import.meta.url));
   const clientCount = 150;
   // Node raises its soft limit to the hard one at its start: only sh(1), which sets both, can limit it.
-  const limited = 'unset NODE_OPTIONS; ulimit -n 100 && exec "$@"';
+  const limited = 'unset NODE_OPTIONS; ulimit -n 100 && exec env LD_PRELOAD="$FERRULE_SANITIZER" "$@"';
   const child = spawn('/bin/sh', ['-c', limited, 'sh', process.execPath, script, String(clientCount)]);
   let output = '';
   child.stdout.on('data', (bytes) => (output += bytes));
