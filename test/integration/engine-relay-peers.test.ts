@@ -4,6 +4,7 @@ import { constants } from 'node:os';
 import t, { type Test } from 'tap';
 import { type Seen, startEngine, type TestEngine, until } from '../support/engine.ts';
 import { bytesOf, dial, type Peer, type PeerServer, serve } from '../support/engine-peers.ts';
+import { atRest } from '../support/engine-rig.ts';
 
 const { ECONNRESET, EPIPE } = constants.errno;
 
@@ -46,16 +47,6 @@ async function exchange({ client, server }: Relayed, length: number): Promise<vo
   client.expect(2);
   await Promise.all([client.stream(1, length), server.stream(2, length)]);
   await until(() => client.receivedBytes >= length && server.receivedBytes >= length, 'every byte', 60_000);
-}
-
-/** Waits for a stretch of 50 timers in which the engine turns little more than those make it: a spin never gets there. */
-async function atRest(test: TestEngine): Promise<void> {
-  for (let stretch = 0; stretch < 40; stretch++) {
-    const before = test.figure('loop_turns_total');
-    for (let i = 0; i < 50; i++) await new Promise((resolve) => setTimeout(resolve, 2));
-    if (test.figure('loop_turns_total') - before < 100) return;
-  }
-  throw new Error('the engine does not come to rest');
 }
 
 async function allGone(test: TestEngine): Promise<void> {
