@@ -7,7 +7,7 @@ import t, { type Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { at, until } from '../support/engine.ts';
 import { dial, serve } from '../support/engine-peers.ts';
-import { listenerFor, type TestProxy, serviceYaml, startTestProxy } from '../support/proxy.ts';
+import { listenerFor, serviceYaml, startTestProxy, type TestProxy } from '../support/proxy.ts';
 
 /** An address of loopback for this process alone, so that fixed ports are free: the last byte is for the test. */
 const OWN_IP = `127.${1 + ((process.pid >> 8) % 250)}.${process.pid % 256}`;
