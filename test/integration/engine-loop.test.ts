@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { MessageChannel } from 'node:worker_threads';
 import t from 'tap';
-import { echo, startEngine, type TestEngine, until } from '../support/engine.ts';
+import { echo, startEngine, until } from '../support/engine.ts';
 import { dial } from '../support/engine-peers.ts';
 import { atRest } from '../support/engine-rig.ts';
 
