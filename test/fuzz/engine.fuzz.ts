@@ -4,7 +4,6 @@
  * whole where the end was orderly; counters agree; nothing is left afterwards.
  */
 
-import { createServer, connect as dialNet, type Server, type Socket } from 'node:net';
 import type { PeerAddress, SocketAddress } from '../../proxy/core/address.ts';
 import { ENGINE_FIGURES } from '../../proxy/metrics/families.ts';
 import { SLAB_SLOTS } from '../../proxy/metrics/slab.ts';
@@ -19,7 +18,8 @@ import {
 } from '../../proxy/native/engine.ts';
 import { at, until } from '../support/engine.ts';
 import { bytesOf, isStream } from '../support/engine-peers.ts';
-import { FuzzConnection, FuzzPeer, Random } from './model.ts';
+import { FuzzConnection, type FuzzSummary, Random } from './model.ts';
+import { FuzzPeers, type PeerOwner } from './peers.ts';
 
 /** `send` and `relay` as `deadOperation` names them; engine.h has the numbers. */
 const SEND = 1;
@@ -30,66 +30,20 @@ const MOST_CONNECTIONS = 14;
 
 const STEPS_PER_ROUND = 400;
 
-/** What a run did, so that a test can see that it did something. */
-export interface FuzzSummary {
-  connections: number;
-  bytes: number;
-  relays: number;
-  unrelays: number;
-  refusedRelays: number;
-  orderlyEnds: number;
-  failures: number;
-  deadOperations: number;
-  splicedBytes: number;
-}
-
-/**
- * Runs `rounds` rounds, the first with `seed`, the next with `seed + 1`, …
- * @throws at the first broken promise, naming the round's seed
- */
-export async function fuzz(seed: number, rounds: number): Promise<FuzzSummary> {
-  const summary: FuzzSummary = {
-    connections: 0,
-    bytes: 0,
-    relays: 0,
-    unrelays: 0,
-    refusedRelays: 0,
-    orderlyEnds: 0,
-    failures: 0,
-    deadOperations: 0,
-    splicedBytes: 0,
-  };
-  for (let round = 0; round < rounds; round++) {
-    const fuzzer = new Fuzzer(seed + round, summary);
-    try {
-      await fuzzer.run();
-    } catch (error) {
-      throw new Error(`round with seed ${seed + round}: ${error instanceof Error ? error.message : error}`, {
-        cause: error,
-      });
-    } finally {
-      await fuzzer.dispose();
-    }
-  }
-  return summary;
-}
-
-class Fuzzer implements EngineHandler {
+/** One round. */
+export class Fuzzer implements EngineHandler, PeerOwner {
   private readonly random: Random;
   private readonly summary: FuzzSummary;
   private readonly metrics = new Float64Array(SLAB_SLOTS);
   private readonly engine: Engine;
   private readonly listener: number;
   private readonly address: SocketAddress;
-  private readonly server: Server;
-  private readonly peers: FuzzPeer[] = [];
-  private readonly peersByPort = new Map<number, FuzzPeer>();
+  private readonly peers = new FuzzPeers(this);
   private readonly connections = new Map<ConnectionId, FuzzConnection>();
   private readonly everyConnection: FuzzConnection[] = [];
   /** Broken promises found where throwing would go to the wrong place. */
   private readonly faults: Error[] = [];
   private streams = 1;
-  private serverAddress: SocketAddress = at('127.0.0.1:0');
   private refusedRelays = 0;
   private settling = false;
   private stopped = false;
@@ -102,105 +56,60 @@ class Fuzzer implements EngineHandler {
     this.listener = openListener(loopback);
     this.engine.listen(this.listener, { transparent: this.random.chance(50) });
     this.address = loopback.withPort(listenerPort(this.listener));
-    this.server = createServer({ allowHalfOpen: true }, (socket) => this.serve(socket));
   }
 
   async run(): Promise<void> {
-    await new Promise<void>((resolve) => this.server.listen(0, '127.0.0.1', resolve));
-    const bound = this.server.address();
-    if (bound === null || typeof bound === 'string') throw new Error('a server without a port');
-    this.serverAddress = this.serverAddress.withPort(bound.port);
+    await this.peers.listen();
     for (let step = 0; step < STEPS_PER_ROUND; step++) {
       await this.step();
       if (this.random.chance(40)) await turn();
       this.checkFaults();
     }
     // A stop in the middle must look like a failure to every peer, never like an end.
-    if (this.random.chance(25)) await this.stop();
+    if (this.random.chance(25)) this.stop();
     else await this.settle();
+    await this.peers.judge();
     this.checkFaults();
+    this.summary.bytes += this.peers.bytes;
+    this.summary.failures += this.peers.failures;
   }
 
   async dispose(): Promise<void> {
-    await this.stop();
-    for (const peer of this.peers) peer.socket.destroy();
-    await new Promise((resolve) => this.server.close(resolve));
+    this.stop();
+    await this.peers.dispose();
+    // The thread is free for another engine when libuv has closed the handles of this one.
+    await turn();
+    await turn();
   }
 
-  // --- peers
+  // --- for the peers
 
-  private serve(socket: Socket): void {
-    const peer = this.adopt(socket);
-    // The engine's first four bytes say which connection this is.
-    const head: Buffer[] = [];
-    const greet = (bytes: Buffer) => {
-      head.push(bytes);
-      const all = Buffer.concat(head);
-      if (all.length < 4) return;
-      socket.off('data', greet);
-      const connection = this.everyConnection[all.readUInt32BE(0)];
-      peer.connection = connection;
-      connection.peer = peer;
-      this.receive(peer, all.subarray(4));
-      socket.on('data', (later) => this.receive(peer, later));
-    };
-    socket.on('data', greet);
+  newStream(): number {
+    return this.streams++;
   }
 
-  private dial(): void {
-    const socket = dialNet({ host: this.address.ip, port: this.address.port, allowHalfOpen: true });
-    const peer = this.adopt(socket);
-    socket.on('connect', () => {
-      if (socket.localPort !== undefined) this.peersByPort.set(socket.localPort, peer);
-    });
-    socket.on('data', (bytes) => {
-      if (peer.connection === undefined) this.marry();
-      this.receive(peer, bytes);
-    });
+  connection(number: number): FuzzConnection {
+    return this.everyConnection[number];
   }
 
-  private adopt(socket: Socket): FuzzPeer {
-    const peer = new FuzzPeer(this.streams++, socket);
-    this.peers.push(peer);
-    socket.on('end', () => {
-      if (peer.connection === undefined) this.marry();
-      peer.finishedAt = peer.connection?.wire.received ?? 0;
-    });
-    socket.on('error', () => {
-      this.summary.failures++;
-    });
-    socket.on('close', () => {
-      peer.closed = true;
-    });
-    return peer;
-  }
-
-  private receive(peer: FuzzPeer, bytes: Buffer): void {
-    this.summary.bytes += bytes.length;
-    this.guard(() => peer.connection?.wire.take(bytes));
-  }
-
-  /** Finds the other ends of accepted connections: node:net may tell of its side before or after the engine does. */
-  private marry(): void {
-    for (const [port, peer] of this.peersByPort) {
-      const connection = this.unmarried.get(port);
-      if (connection === undefined) continue;
-      this.unmarried.delete(port);
-      this.peersByPort.delete(port);
-      connection.peer = peer;
-      peer.connection = connection;
+  guard(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.faults.push(error instanceof Error ? error : new Error(String(error)));
     }
   }
 
-  private readonly unmarried = new Map<number, FuzzConnection>();
+  failed(): boolean {
+    return this.faults.length > 0;
+  }
 
   // --- events of the engine
 
   accepted(id: ConnectionId, _listener: number, peer: PeerAddress): void {
     const connection = this.track(id);
     connection.state = 'open';
-    this.unmarried.set(peer.port, connection);
-    this.marry();
+    this.peers.accepted(peer.port, connection);
     if (this.settling) this.engine.reset(id);
     else if (this.random.chance(80)) this.engine.resume(id);
   }
@@ -216,7 +125,7 @@ class Fuzzer implements EngineHandler {
 
   data(id: ConnectionId, offset: number, length: number): void {
     const connection = this.of(id);
-    if (connection.peer === undefined) this.marry();
+    if (connection.peer === undefined) this.peers.match();
     const { peer } = connection;
     if (peer === undefined) throw new Error('bytes from a peer that has not said a word');
     const bytes = this.engine.slab.subarray(offset, offset + length);
@@ -293,7 +202,8 @@ class Fuzzer implements EngineHandler {
   private async step(): Promise<void> {
     const { random } = this;
     const live = this.connections.size;
-    if (live < MOST_CONNECTIONS && random.chance(12)) return random.chance(60) ? this.dial() : this.connect();
+    if (live < MOST_CONNECTIONS && random.chance(12))
+      return random.chance(60) ? this.peers.dial(this.address) : this.connect();
     if (random.chance(10)) return this.relay();
     if (random.chance(50)) return this.disturbPeer();
     this.operate();
@@ -302,7 +212,7 @@ class Fuzzer implements EngineHandler {
   private disturbPeer(): void {
     const { random } = this;
     const peer = random.pick(
-      this.peers.filter(({ closed, connection }) => !closed && connection !== undefined),
+      this.peers.all.filter(({ closed, connection }) => !closed && connection !== undefined),
     );
     if (peer === undefined) return;
     const what = random.int(100);
@@ -349,7 +259,7 @@ class Fuzzer implements EngineHandler {
 
   private connect(): void {
     const refused = this.random.chance(10);
-    const id = this.engine.connect(refused ? this.serverAddress.withPort(1) : this.serverAddress, true);
+    const id = this.engine.connect(refused ? this.peers.address.withPort(1) : this.peers.address, true);
     if (id < 0) return;
     this.track(id);
     const number = Buffer.alloc(4);
@@ -362,7 +272,7 @@ class Fuzzer implements EngineHandler {
   private track(id: ConnectionId): FuzzConnection {
     // The engine's own figures are below slot 100; 2 slots per index are more than a round needs.
     const slot = 100 + 2 * indexOf(id);
-    const connection = new FuzzConnection(id, this.streams++, slot, this.metrics);
+    const connection = new FuzzConnection(id, this.newStream(), slot, this.metrics);
     this.engine.count(id, slot, slot + 1);
     this.connections.set(id, connection);
     this.everyConnection.push(connection);
@@ -406,7 +316,7 @@ class Fuzzer implements EngineHandler {
     const a = this.random.pick(all);
     const b = this.random.pick(all);
     if (a === undefined || b === undefined) return;
-    this.marry();
+    this.peers.match();
     this.engine.flush();
     if (a.doubtful || b.doubtful) return;
     const impossible = a === b || [a, b].some(({ relayedTo, closing }) => relayedTo !== undefined || closing);
@@ -479,7 +389,7 @@ class Fuzzer implements EngineHandler {
       if (random.chance(70)) this.close(connection);
       else engine.reset(connection.id);
     }
-    for (const peer of this.peers) {
+    for (const peer of this.peers.all) {
       peer.socket.resume();
       if (random.chance(80)) peer.end();
       else peer.reset();
@@ -488,27 +398,14 @@ class Fuzzer implements EngineHandler {
     const nothing = ['connections', 'relays', 'queued_bytes', 'timers'];
     await until(() => nothing.every((name) => this.figure(name) === 0), `none left of ${nothing}`);
     if (this.figure('pipes') > 4) throw new Error(`${this.figure('pipes')} pipes are kept`);
-    await this.judgePeers();
   }
 
-  private async stop(): Promise<void> {
+  private stop(): void {
     if (this.stopped) return;
     this.stopped = true;
     this.summary.splicedBytes += this.figure('spliced_bytes_total');
     this.engine.stop();
     closeListener(this.listener);
-    for (const peer of this.peers) peer.socket.resume();
-    await turn();
-    await turn();
-    await this.judgePeers();
-  }
-
-  private async judgePeers(): Promise<void> {
-    this.marry();
-    // Both ends of every connection are over: a peer that has not heard of it would wait for ever.
-    for (const peer of this.peers) peer.end();
-    await until(() => this.peers.every(({ closed }) => closed) || this.faults.length > 0, 'every peer hears');
-    for (const peer of this.peers) this.guard(() => peer.judge());
   }
 
   private figure(name: string): number {
@@ -525,14 +422,6 @@ class Fuzzer implements EngineHandler {
     const connection = this.connections.get(id);
     if (connection === undefined) throw new Error(`an event for a connection that is not there: ${id}`);
     return connection;
-  }
-
-  private guard(work: () => void): void {
-    try {
-      work();
-    } catch (error) {
-      this.faults.push(error instanceof Error ? error : new Error(String(error)));
-    }
   }
 
   private checkFaults(): void {

@@ -4,7 +4,7 @@
  */
 
 import t from 'tap';
-import { fuzz } from './engine.fuzz.ts';
+import { fuzz } from './rounds.ts';
 
 /** About 15 s, 50 ms each. */
 const ROUNDS = 300;

@@ -189,3 +189,16 @@ export class FuzzConnection {
     this.baseWritten = metrics[slot + 1];
   }
 }
+
+/** What a run did, so that a test can see that it did something. */
+export interface FuzzSummary {
+  connections: number;
+  bytes: number;
+  relays: number;
+  unrelays: number;
+  refusedRelays: number;
+  orderlyEnds: number;
+  failures: number;
+  deadOperations: number;
+  splicedBytes: number;
+}
