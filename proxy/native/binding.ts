@@ -1,7 +1,7 @@
 /** Loads the native socket engine, or says exactly what is missing. */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { EXIT, UserError } from '../core/errors.ts';
 
@@ -44,7 +44,7 @@ let loaded: Binding | undefined;
  */
 export function loadBinding(): Binding {
   if (loaded !== undefined) return loaded;
-  const file = process.env.FERRULE_NATIVE ?? join(projectRoot(), 'build', 'ferrule.node');
+  const file = resolve(process.env.FERRULE_NATIVE ?? join(projectRoot(), 'build', 'ferrule.node'));
   if (!existsSync(file)) {
     throw new UserError(
       `the native socket engine is missing: ${file}; build it with: npm run build`,
