@@ -117,12 +117,12 @@ t.test(
     test.engine.unrelay(down.id);
     test.engine.flush();
     t.ok(inPipes > 0, 'with bytes in pipes');
-      for (const [from, to] of [[down, up] as const, [up, down] as const]) {
+    for (const [from, to] of [[down, up] as const, [up, down] as const]) {
       from.script = { data: (_seen, offset, bytes) => test.engine.sendRange(to.id, offset, bytes) };
       test.engine.link(from.id, to.id);
     }
     await until(() => test.figure('relays') === 0, 'no relay');
-  t.ok(test.figure('queued_bytes') <= 2 * (QUEUE_BOUND + PIPE_BOUND), 'which wait in memory now');
+    t.ok(test.figure('queued_bytes') <= 2 * (QUEUE_BOUND + PIPE_BOUND), 'which wait in memory now');
     server.socket.resume();
     client.socket.resume();
     const mark = server.receivedBytes;
