@@ -3,6 +3,7 @@ import { type AdminServer, startAdmin } from './admin/admin.ts';
 import { type Config, describeConfig } from './config/config.ts';
 import { Discovery } from './control/discovery.ts';
 import { FileSource } from './control/file-source.ts';
+import { drain, Lifecycle, type Stoppable } from './control/lifecycle.ts';
 import { type ListenerRequest, Listeners } from './control/listeners.ts';
 import { Workers } from './control/workers.ts';
 import type { SocketAddress } from './core/address.ts';
@@ -14,57 +15,47 @@ import { MetricsRegistry } from './metrics/registry.ts';
 /** The product's version, as `proxy_build_info` and `--version` show it. */
 export const VERSION = '0.1.0';
 
-/** How often a stopping proxy looks whether its connections have ended, in ms. */
-const DRAIN_POLL_MS = 50;
-
 /** A proxy that runs. */
-export interface RunningProxy {
+export interface RunningProxy extends Stoppable {
   /** Bound addresses in the order of the configuration: outbound, its listeners, inbound, its ports. */
   readonly listeners: readonly SocketAddress[];
   readonly admin: readonly SocketAddress[];
   /** Where commands find the token for the admin port. */
   readonly adminTokenFile: string | undefined;
-  /** Connections open now, both sides counted. */
-  connections(): number;
-  /** Stops accepting, waits up to `graceMs` for open connections, and resets what is left. */
-  stop(graceMs: number): Promise<void>;
+  /** Ends everything now; open connections are reset. */
+  stop(): Promise<void>;
 }
 
 /**
- * Runs until SIGTERM or SIGINT; a second signal ends at once.
+ * Runs until SIGTERM, SIGINT or a request to the admin port, and then as long as `drain` says; a second signal ends it at once.
  * @returns the exit status
  * @throws UserError when something cannot be bound or loaded
  */
 export async function runProxy(config: Config): Promise<number> {
   log.level = config.log.level;
   log.format = config.log.format;
-  const signals = new SignalQueue(['SIGTERM', 'SIGINT']);
-  const proxy = await startProxy(config, () => signals.seen > 0);
+  const lifecycle = new Lifecycle(['SIGTERM', 'SIGINT']);
+  const proxy = await startProxy(config, lifecycle);
   log.info('ready', {
     listeners: proxy.listeners.join(',') || 'none',
     admin: proxy.admin.join(','),
     token: proxy.adminTokenFile,
     pid: process.pid,
   });
-  const signal = await signals.next();
-  log.info('stopping', { signal, connections: proxy.connections() });
-  const { drainDelayMs, graceMs } = config.shutdown;
-  // Whoever still believes /ready sends new connections for a while: take them. Ctrl-C on an idle proxy need not wait.
-  const atOnce = signal === 'SIGINT' && proxy.connections() === 0;
-  const drained = atOnce ? Promise.resolve() : delay(drainDelayMs);
-  const orderly = drained.then(() => proxy.stop(graceMs - drainDelayMs)).then(() => EXIT.ok);
-  const forced = signals.next().then(() => proxy.stop(0).then(() => EXIT.ok));
-  const status = await Promise.race([orderly, forced]);
+  const cause = await lifecycle.ordered;
+  const connections = proxy.connections();
+  log.info('stopping', { cause, connections, applications: lifecycle.applications });
+  // Nobody presses Ctrl-C to wait for a proxy that does nothing.
+  const idle = connections === 0 && lifecycle.applications === 0;
+  if (cause !== 'SIGINT' || !idle) await drain(proxy, lifecycle, config.shutdown);
+  await proxy.stop();
   log.info('stopped');
-  signals.close();
-  return status;
+  lifecycle.close();
+  return EXIT.ok;
 }
 
 /** Starts everything and resolves when connections are accepted. On failure nothing is left running. */
-export async function startProxy(
-  config: Config,
-  draining: () => boolean = () => false,
-): Promise<RunningProxy> {
+async function startProxy(config: Config, lifecycle: Lifecycle): Promise<RunningProxy> {
   const registry = new MetricsRegistry();
   addProcessMetrics(registry);
   const discovery = new Discovery(
@@ -85,7 +76,7 @@ export async function startProxy(
       listen: config.admin.listen,
       tokenFile: config.admin.tokenFile,
       context: {
-        readiness: () => readiness(workers, discovery, draining()),
+        readiness: () => readiness(workers, discovery, lifecycle.stopping),
         metrics: () => registry.render(),
         config: () => describeConfig(config),
         env: process.env,
@@ -94,6 +85,8 @@ export async function startProxy(
           log.level = level;
           workers?.broadcast({ type: 'log-level', level });
         },
+        shutDown: () => lifecycle.stop('/shutdown'),
+        applicationStarted: () => lifecycle.applicationStarted(),
       },
     });
     const script = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
@@ -117,14 +110,13 @@ export async function startProxy(
     admin: admin.addresses,
     adminTokenFile: admin.tokenFile,
     connections: () => running.connections(),
-    stop: async (graceMs) => {
-      const deadlineMs = performance.now() + graceMs;
+    accepted: () => running.accepted(),
+    unlisten: async (side) => {
       // Closed, not only unwatched: the kernel would go on accepting for nobody.
-      await running.unlisten();
-      listeners.close();
-      while (running.connections() > 0 && performance.now() < deadlineMs) await delay(DRAIN_POLL_MS);
-      await stopAll();
+      await running.unlisten(side);
+      listeners.close(side);
     },
+    stop: stopAll,
   };
 }
 
@@ -201,42 +193,4 @@ function addControlMetrics(registry: MetricsRegistry, discovery: Discovery): voi
           : [{ labels: { source: name }, value: Math.max(0, Date.now() - health.lastGoodMs) / 1000 }],
       ),
   );
-}
-
-function delay(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** Signals in the order they came, none lost between two waits. */
-class SignalQueue {
-  /** How many came so far. */
-  seen = 0;
-  private readonly names: readonly NodeJS.Signals[];
-  private readonly arrived: NodeJS.Signals[] = [];
-  private wake: (() => void) | undefined;
-
-  constructor(names: readonly NodeJS.Signals[]) {
-    this.names = names;
-    for (const name of names) process.on(name, this.onSignal);
-  }
-
-  async next(): Promise<NodeJS.Signals> {
-    for (;;) {
-      const signal = this.arrived.shift();
-      if (signal !== undefined) return signal;
-      await new Promise<void>((resolve) => {
-        this.wake = resolve;
-      });
-    }
-  }
-
-  close(): void {
-    for (const name of this.names) process.off(name, this.onSignal);
-  }
-
-  private readonly onSignal = (signal: NodeJS.Signals): void => {
-    this.seen++;
-    this.arrived.push(signal);
-    this.wake?.();
-  };
 }

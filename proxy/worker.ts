@@ -15,7 +15,14 @@ import { Inbound } from './inbound.ts';
 import { type RefusalReason, Refusals } from './metrics/refusals.ts';
 import { MetricsSlab } from './metrics/slab.ts';
 import type { ProxyConnection } from './model/connection.ts';
-import type { FromWorker, ListenerRole, ToWorker, WorkerSettings } from './model/messages.ts';
+import {
+  type FromWorker,
+  type ListenerRole,
+  type Side,
+  sideOf,
+  type ToWorker,
+  type WorkerSettings,
+} from './model/messages.ts';
 import type { SpineOwner } from './model/spine.ts';
 import { type ConnectionId, Engine, type EngineHandler, indexOf, RELAY_OPERATION } from './native/engine.ts';
 import { Outbound } from './outbound.ts';
@@ -79,9 +86,8 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
         log.level = message.level;
         return;
       case 'unlisten':
-        for (const listener of this.roles.keys()) this.engine.unlisten(listener);
-        this.roles.clear();
-        return this.post({ type: 'unlistened' });
+        this.unlisten(message.side);
+        return this.post({ type: 'unlistened', side: message.side });
       default:
         throw new Error(`main sent a message this worker does not know: ${JSON.stringify(message)}`);
     }
@@ -194,6 +200,14 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
 
   gaveUp(connection: ProxyConnection, detail: string): void {
     this.refuse(connection, 'connect', `no endpoint could be reached; last: ${detail}`);
+  }
+
+  private unlisten(side: Side): void {
+    for (const [listener, role] of this.roles) {
+      if (sideOf(role) !== side) continue;
+      this.engine.unlisten(listener);
+      this.roles.delete(listener);
+    }
   }
 
   /** Takes a socket that ended out of the table. */

@@ -28,6 +28,10 @@ export interface AdminContext {
   getLogLevel(): LogLevel;
   /** Sets the level of every thread. */
   setLogLevel(level: LogLevel): void;
+  /** Makes the proxy stop as SIGTERM does; harmless when it stops already. */
+  shutDown(): void;
+  /** `ferrule await` has started an application, which runs until the function returned is called. */
+  applicationStarted(): () => void;
 }
 
 /** How to start the admin server. */
@@ -156,7 +160,19 @@ function createRoutes(context: AdminContext): ReadonlyMap<string, Route> {
         },
       },
     ],
+    ['/shutdown', { open: false, methods: { POST: async () => shutDown(context) } }],
+    ['/await', { open: false, methods: { POST: async () => waitForApplication(context) } }],
   ]);
+}
+
+function shutDown(context: AdminContext): AdminResponse {
+  context.shutDown();
+  return text(202, 'stopping');
+}
+
+/** The connection stands for the application: however it ends, SIGKILL included, the kernel closes it. */
+function waitForApplication(context: AdminContext): AdminResponse {
+  return { ...text(200, 'waiting for the end of this connection'), held: context.applicationStarted() };
 }
 
 function readiness(context: AdminContext, request: AdminRequest): AdminResponse {

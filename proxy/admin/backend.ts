@@ -17,6 +17,8 @@ export const ADMIN_LIMITS = {
   connections: 256,
   /** From one address, so that one misbehaving neighbour cannot keep the probes out. */
   connectionsPerPeer: 32,
+  /** Between two lines of a held answer: some servers end connections that are idle for 10 s. */
+  heartbeatMs: 4_000,
   /** How long `close` lets answers under way end. */
   closeGraceMs: 1_000,
 } as const;
@@ -36,11 +38,16 @@ export interface AdminRequest {
   readonly body: Buffer;
 }
 
-/** A complete answer. Content-Length is added. */
+/** An answer. Content-Length is added. */
 export interface AdminResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | Uint8Array;
+  /**
+   * Given, the answer has no end of its own: after the body comes an empty line now and then until the peer goes or the server
+   * closes. This is then called, once. Content-Length is left out.
+   */
+  readonly held?: () => void;
 }
 
 /** Answers a request. Never rejects. */
@@ -55,7 +62,7 @@ export interface AdminBackend {
    * @throws an error with the `code` of the system call
    */
   listen(address: SocketAddress): Promise<SocketAddress>;
-  /** Stops listening at once, lets answers under way end for `closeGraceMs`, then cuts what is left. */
+  /** Stops listening and ends held answers at once, lets others under way end for `closeGraceMs`, then cuts what is left. */
   close(): Promise<void>;
 }
 

@@ -21,6 +21,7 @@ export class NodeBackend implements AdminBackend {
   private readonly handler: AdminHandler;
   private readonly servers: Server[] = [];
   private readonly perPeer = new Map<string, number>();
+  private readonly held = new Set<ServerResponse>();
   private connections = 0;
 
   constructor(handler: AdminHandler) {
@@ -53,6 +54,7 @@ export class NodeBackend implements AdminBackend {
       (server) => new Promise<void>((resolve) => server.close(() => resolve())),
     );
     for (const server of this.servers) server.closeIdleConnections();
+    for (const response of this.held) response.end();
     const cut = setTimeout(() => {
       for (const server of this.servers) server.closeAllConnections();
     }, ADMIN_LIMITS.closeGraceMs);
@@ -85,7 +87,23 @@ export class NodeBackend implements AdminBackend {
     const body = await readBody(message);
     // Gone half-way: node:http has closed the connection and nobody waits for an answer.
     if (body === 'aborted') return;
-    send(response, body === 'too large' ? tooLarge() : await this.handler(toRequest(message, body)));
+    const answer = body === 'too large' ? tooLarge() : await this.handler(toRequest(message, body));
+    if (answer.held === undefined) send(response, answer);
+    else this.hold(response, answer, answer.held);
+  }
+
+  private hold(response: ServerResponse, answer: AdminResponse, ended: () => void): void {
+    // Gone while the answer was made: there is no event to come.
+    if (response.closed) return ended();
+    response.writeHead(answer.status, { ...answer.headers, Connection: 'close' });
+    response.write(answer.body);
+    const heartbeat = setInterval(() => response.write('\n'), ADMIN_LIMITS.heartbeatMs);
+    this.held.add(response);
+    response.once('close', () => {
+      clearInterval(heartbeat);
+      this.held.delete(response);
+      ended();
+    });
   }
 }
 

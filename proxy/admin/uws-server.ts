@@ -42,10 +42,18 @@ interface UwsResponse {
   cork(callback: () => void): void;
   writeStatus(status: string): void;
   writeHeader(name: string, value: string): void;
+  write(chunk: string | Uint8Array): boolean;
   end(body?: string | Uint8Array, closeConnection?: boolean): void;
   endWithoutBody(reportedLength?: number, closeConnection?: boolean): void;
   close(): void;
   getRemoteAddressAsText(): ArrayBuffer;
+}
+
+/** A request between its first byte and the end of its answer. */
+interface Exchange {
+  aborted: boolean;
+  /** Called when it is aborted. */
+  onAborted: () => void;
 }
 
 /** The back end where uWebSockets.js loads. Its listener on [::] takes IPv4 as well, which the library does not let us turn off. */
@@ -56,6 +64,7 @@ export class UwsBackend implements AdminBackend {
   private readonly app: UwsApp;
   private readonly sockets: unknown[] = [];
   private readonly dualStackPorts = new Set<number>();
+  private readonly held = new Set<UwsResponse>();
   private connections = 0;
   private answering = 0;
   private onQuiet: (() => void) | undefined;
@@ -83,6 +92,7 @@ export class UwsBackend implements AdminBackend {
 
   async close(): Promise<void> {
     for (const socket of this.sockets.splice(0)) this.uws.us_listen_socket_close(socket);
+    for (const response of this.held) response.close();
     if (this.answering > 0) {
       await new Promise<void>((resolve) => {
         const cut = setTimeout(resolve, ADMIN_LIMITS.closeGraceMs);
@@ -115,13 +125,13 @@ export class UwsBackend implements AdminBackend {
       headers,
       remote: parseIp(Buffer.from(response.getRemoteAddressAsText()).toString()),
     };
-    const exchange = { aborted: false };
+    const exchange: Exchange = { aborted: false, onAborted: () => this.answered() };
     this.answering++;
     const deadline = setTimeout(() => response.close(), ADMIN_LIMITS.requestMs);
     response.onAborted(() => {
       clearTimeout(deadline);
       exchange.aborted = true;
-      this.answered();
+      exchange.onAborted();
     });
     collectBody(response, headers, (body) => {
       clearTimeout(deadline);
@@ -132,15 +142,30 @@ export class UwsBackend implements AdminBackend {
   /** Answers once the body is there; `body` is undefined when it was too large. */
   private async answer(
     response: UwsResponse,
-    exchange: { readonly aborted: boolean },
+    exchange: Exchange,
     request: Omit<AdminRequest, 'body'> & { readonly body: Buffer | undefined },
   ): Promise<void> {
     const { body } = request;
     const answer = body === undefined ? tooLarge() : await this.handler({ ...request, body });
     // An aborted response must not be touched: the library has freed it.
-    if (exchange.aborted) return;
-    response.cork(() => send(response, request.method, answer));
+    if (exchange.aborted) return answer.held?.();
+    if (answer.held === undefined) response.cork(() => send(response, request.method, answer));
+    else this.hold(response, exchange, answer, answer.held);
     this.answered();
+  }
+
+  private hold(response: UwsResponse, exchange: Exchange, answer: AdminResponse, ended: () => void): void {
+    response.cork(() => {
+      sendHead(response, answer);
+      response.write(answer.body);
+    });
+    const heartbeat = setInterval(() => response.write('\n'), ADMIN_LIMITS.heartbeatMs);
+    this.held.add(response);
+    exchange.onAborted = () => {
+      clearInterval(heartbeat);
+      this.held.delete(response);
+      ended();
+    };
   }
 
   private answered(): void {
@@ -172,12 +197,17 @@ function collectBody(
   });
 }
 
-function send(response: UwsResponse, method: string, { status, headers, body }: AdminResponse): void {
-  response.writeStatus(`${status} ${STATUS_CODES[status] ?? ''}`);
-  for (const [name, value] of Object.entries(headers)) response.writeHeader(name, value);
+function send(response: UwsResponse, method: string, answer: AdminResponse): void {
+  const { headers, body } = answer;
+  sendHead(response, answer);
   const last = headers.Connection === 'close';
   if (method === 'HEAD') response.endWithoutBody(Buffer.byteLength(body), last);
   else response.end(body, last);
+}
+
+function sendHead(response: UwsResponse, { status, headers }: AdminResponse): void {
+  response.writeStatus(`${status} ${STATUS_CODES[status] ?? ''}`);
+  for (const [name, value] of Object.entries(headers)) response.writeHeader(name, value);
 }
 
 /** Why the library could not listen, which it does not say: the kernel's reason comes from trying without it. */

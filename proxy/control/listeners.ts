@@ -6,7 +6,7 @@ import { isLoopback, isUnspecified, type SocketAddress } from '../core/address.t
 import { ERRNO, errnoName } from '../core/errno.ts';
 import { EXIT, UserError } from '../core/errors.ts';
 import { log } from '../core/log.ts';
-import type { ListenerGrant, ListenerRole } from '../model/messages.ts';
+import { type ListenerGrant, type ListenerRole, type Side, sideOf } from '../model/messages.ts';
 import { closeListener, listenerPort, openListener } from '../native/engine.ts';
 
 /** An address to bind and what it is for. */
@@ -21,7 +21,7 @@ export class Listeners {
   readonly addresses: SocketAddress[] = [];
   /** Descriptors by worker. */
   readonly grants: ListenerGrant[][];
-  private readonly descriptors: number[] = [];
+  private readonly open: ListenerGrant[] = [];
 
   /**
    * Binds everything, or nothing.
@@ -41,8 +41,12 @@ export class Listeners {
     }
   }
 
-  close(): void {
-    for (const descriptor of this.descriptors.splice(0)) closeListener(descriptor);
+  /** Closes the listeners of one side, or all; workers must have let go of them. */
+  close(side?: Side): void {
+    for (const grant of this.open.splice(0)) {
+      if (side === undefined || sideOf(grant.role) === side) closeListener(grant.descriptor);
+      else this.open.push(grant);
+    }
   }
 
   /**
@@ -67,8 +71,9 @@ export class Listeners {
   }
 
   private grant(worker: number, descriptor: number, role: ListenerRole): void {
-    this.descriptors.push(descriptor);
-    this.grants[worker].push({ descriptor, role });
+    const grant = { descriptor, role };
+    this.open.push(grant);
+    this.grants[worker].push(grant);
   }
 }
 

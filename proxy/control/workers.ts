@@ -7,7 +7,14 @@ import { log } from '../core/log.ts';
 import { ENGINE_FIGURES } from '../metrics/families.ts';
 import type { MetricsRegistry } from '../metrics/registry.ts';
 import { SLAB_BYTES } from '../metrics/slab.ts';
-import type { FromWorker, ListenerGrant, ToWorker, WorkerSettings } from '../model/messages.ts';
+import {
+  type FromWorker,
+  type ListenerGrant,
+  type Side,
+  sideOf,
+  type ToWorker,
+  type WorkerSettings,
+} from '../model/messages.ts';
 import type { Discovery } from './discovery.ts';
 import { Publisher } from './publisher.ts';
 
@@ -21,8 +28,9 @@ const YOUNG_GENERATION_MB = 2;
 const SHORT_LIFE_MS = 1_000;
 const PAUSE_MS = 500;
 
-/** The slot of an engine's own count of connections. */
+/** The slots of an engine's own counts. */
 const CONNECTIONS_FIGURE = ENGINE_FIGURES.findIndex(({ name }) => name === 'ferrule_engine_connections');
+const ACCEPTED_FIGURE = ENGINE_FIGURES.findIndex(({ name }) => name === 'ferrule_engine_accepted_total');
 
 /** What all workers are told. */
 export type SharedSettings = Omit<WorkerSettings, 'worker' | 'metrics' | 'listeners'>;
@@ -35,6 +43,11 @@ interface Member {
   readonly startedMs: number;
 }
 
+interface Unlistening {
+  readonly waiting: Set<Member>;
+  readonly done: () => void;
+}
+
 /** The worker threads of a proxy. */
 export class Workers {
   private readonly script: URL;
@@ -44,11 +57,10 @@ export class Workers {
   private readonly registry: MetricsRegistry;
   private readonly members = new Map<number, Member>();
   /** Also those that are still starting. */
-  private readonly threads = new Set<Worker>();
-  private readonly listening = new Set<Member>();
-  private onUnlistened: () => void = () => undefined;
+  private readonly living = new Set<Member>();
+  /** Sides that accept no more, and who has yet to say so. */
+  private readonly unlistening = new Map<Side, Unlistening>();
   private nextNumber = 0;
-  private draining = false;
   private stopping = false;
   /** Workers that threw and were replaced. */
   restarts = 0;
@@ -89,22 +101,30 @@ export class Workers {
     for (const { thread } of this.members.values()) thread.postMessage(message);
   }
 
-  /** Makes every worker stop accepting; resolves when all have, and the listeners may be closed. */
-  unlisten(): Promise<void> {
-    this.draining = true;
-    this.broadcast({ type: 'unlisten' });
-    return new Promise((resolve) => {
-      this.onUnlistened = () => {
-        if (this.listening.size === 0) resolve();
-      };
-      this.onUnlistened();
-    });
+  /** Connections the engines have accepted since their workers started. */
+  accepted(): number {
+    let sum = 0;
+    for (const { metrics } of this.members.values()) sum += metrics[ACCEPTED_FIGURE];
+    return sum;
+  }
+
+  /**
+   * Makes every worker stop accepting on one side, replacements included; resolves when all have, and the listeners of that
+   * side may be closed.
+   */
+  unlisten(side: Side): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const waiting = new Set(this.living);
+    this.unlistening.set(side, { waiting, done: resolve });
+    for (const { thread } of waiting) thread.postMessage({ type: 'unlisten', side } satisfies ToWorker);
+    if (waiting.size === 0) resolve();
+    return promise;
   }
 
   /** Ends all workers at once; their open connections are reset. */
   async stop(): Promise<void> {
     this.stopping = true;
-    await Promise.all([...this.threads].map((thread) => thread.terminate()));
+    await Promise.all([...this.living].map(({ thread }) => thread.terminate()));
   }
 
   private launch(place: number): Promise<void> {
@@ -115,8 +135,7 @@ export class Workers {
       log: { level: log.level, format: log.format },
       worker: number,
       metrics,
-      // A replacement during the drain carries nothing: the listeners are being closed.
-      listeners: this.draining ? [] : this.grants[place],
+      listeners: this.grants[place].filter(({ role }) => !this.unlistening.has(sideOf(role))),
     };
     const thread = new Worker(this.script, {
       name: `ferrule ${number}`,
@@ -132,8 +151,7 @@ export class Workers {
       startedMs: performance.now(),
     };
     this.registry.attach(number, metrics);
-    this.threads.add(thread);
-    this.listening.add(member);
+    this.living.add(member);
     return new Promise((resolve, reject) => {
       thread.on('message', (message: FromWorker) => {
         if (message.type !== 'ready') return this.receive(member, message);
@@ -165,17 +183,21 @@ export class Workers {
         this.registry.undefine(member.number, message.slot);
         return member.thread.postMessage({ type: 'forgotten', slot: message.slot } satisfies ToWorker);
       case 'unlistened':
-        this.listening.delete(member);
-        return this.onUnlistened();
+        return this.unlistened(member, message.side);
       case 'log':
         return log.sink(message.line);
     }
   }
 
+  private unlistened(member: Member, side: Side): void {
+    const { waiting, done } = this.unlistening.get(side)!;
+    waiting.delete(member);
+    if (waiting.size === 0) done();
+  }
+
   private ended(place: number, member: Member): void {
-    this.threads.delete(member.thread);
-    this.listening.delete(member);
-    this.onUnlistened();
+    this.living.delete(member);
+    for (const side of this.unlistening.keys()) this.unlistened(member, side);
     member.publisher.close();
     this.registry.detach(member.number);
     const wasReady = this.members.get(place) === member;

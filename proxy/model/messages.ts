@@ -12,6 +12,14 @@ export type ListenerRole =
   | { readonly kind: 'inbound' }
   | { readonly kind: 'inbound-port'; readonly port: number; readonly policy: Policy };
 
+/** The two sides of a proxy, which stop accepting one after the other. */
+export type Side = 'inbound' | 'outbound';
+
+/** Which side a listener belongs to. */
+export function sideOf(role: ListenerRole): Side {
+  return role.kind === 'inbound' || role.kind === 'inbound-port' ? 'inbound' : 'outbound';
+}
+
 /** A listening descriptor of main's, for a worker to accept from. */
 export interface ListenerGrant {
   readonly descriptor: number;
@@ -53,14 +61,14 @@ export type ToWorker =
   /** Main has dropped its definition of a slot: it may be used again. */
   | { readonly type: 'forgotten'; readonly slot: Slot }
   | { readonly type: 'log-level'; readonly level: LogLevel }
-  /** Stop accepting; open connections go on. */
-  | { readonly type: 'unlisten' };
+  /** Stop accepting on the listeners of one side; open connections go on. */
+  | { readonly type: 'unlisten'; readonly side: Side };
 
 /** Worker to main. */
 export type FromWorker =
   | { readonly type: 'ready' }
-  /** It has stopped accepting: main may close the listeners. */
-  | { readonly type: 'unlistened' }
+  /** It has stopped accepting on one side: main may close those listeners. */
+  | { readonly type: 'unlistened'; readonly side: Side }
   /** A connection wants this target: watch it until released. */
   | { readonly type: 'look-up'; readonly key: TargetKey }
   | { readonly type: 'release'; readonly key: TargetKey }

@@ -207,7 +207,7 @@ function pages(t: Test, backend: CreateBackend): void {
   t.test('unknown pages and methods say what there is', async (t) => {
     const server = await start(t, { backend });
     const { port } = server.addresses[0];
-    for (const path of ['/', '/metrics/', '/constructor', '/%6detrics', '//metrics', '/shutdown']) {
+    for (const path of ['/', '/metrics/', '/constructor', '/%6detrics', '//metrics', '/shutdown/']) {
       const answer = await request('127.0.0.1', port, `GET ${path}`, local(server));
       t.equal(answer.status, 404, path);
       t.match(answer.body.toString(), '/ready /live /metrics /config /env.json /log-level');

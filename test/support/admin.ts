@@ -19,6 +19,8 @@ import type { LogLevel } from '../../proxy/core/log.ts';
 export interface TestContext extends AdminContext {
   reasons: string[];
   level: LogLevel;
+  shutDowns: number;
+  applications: number;
   exposition: () => Promise<string>;
 }
 
@@ -26,6 +28,8 @@ export function createContext(env: NodeJS.ProcessEnv = {}): TestContext {
   const context: TestContext = {
     reasons: [],
     level: 'info',
+    shutDowns: 0,
+    applications: 0,
     exposition: async () => '# HELP up Up\n# TYPE up gauge\nup 1\n',
     env,
     readiness: () => ({ ready: context.reasons.length === 0, reasons: context.reasons }),
@@ -34,6 +38,15 @@ export function createContext(env: NodeJS.ProcessEnv = {}): TestContext {
     getLogLevel: () => context.level,
     setLogLevel: (level) => {
       context.level = level;
+    },
+    shutDown: () => {
+      context.shutDowns++;
+    },
+    applicationStarted: () => {
+      context.applications++;
+      return () => {
+        context.applications--;
+      };
     },
   };
   return context;
