@@ -1,4 +1,4 @@
-// The face towards TypeScript: seven functions over numbers and shared buffers. State is per environment, so that every
+// The face towards TypeScript: a dozen functions over numbers and shared buffers. State is per environment, so that every
 // worker has an engine of its own; engine.ts is the only caller and checks what it passes.
 #include <node_api.h>
 #include <uv.h>
@@ -6,7 +6,10 @@
 #include <cerrno>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
+
 #include <memory>
+#include <string>
 
 #include "engine.h"
 #include "sockets.h"
@@ -208,6 +211,43 @@ napi_value removeListener(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+bool readText(napi_env env, napi_value value, std::string& out) {
+  size_t length = 0;
+  if (napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) return false;
+  out.resize(length + 1);
+  if (napi_get_value_string_utf8(env, value, out.data(), out.size(), &length) != napi_ok) return false;
+  out.resize(length);
+  return true;
+}
+
+// makeContext(certificate, key, trustAnchors: PEM text): its number; throws what OpenSSL says.
+napi_value makeContext(napi_env env, napi_callback_info info) {
+  napi_value arguments[3];
+  size_t count = 3;
+  CHECK_NAPI(napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr));
+  Engine* engine = running(env);
+  std::string texts[3];
+  for (size_t i = 0; i < 3; i++) {
+    if (engine == nullptr || !readText(env, arguments[i], texts[i])) return nullptr;
+  }
+  std::string error;
+  SSL_CTX* context = makeTlsContext(texts[0], texts[1], texts[2], error);
+  OPENSSL_cleanse(texts[1].data(), texts[1].size());
+  if (context == nullptr) {
+    napi_throw_error(env, "FERRULE_TLS", error.c_str());
+    return nullptr;
+  }
+  return toNumber(env, engine->addContext(context));
+}
+
+// dropContext(number): no connection starts with it any more.
+napi_value dropContext(napi_env env, napi_callback_info info) {
+  int32_t arguments[1];
+  Engine* engine = running(env);
+  if (engine != nullptr && readInts(env, info, arguments)) engine->dropContext(arguments[0]);
+  return nullptr;
+}
+
 // openListener(family << 16 | port, w0, w1, w2, w3, backlog, reusePort): a descriptor or -errno. Needs no engine.
 napi_value openListenerFor(napi_env env, napi_callback_info info) {
   int32_t arguments[7];
@@ -246,6 +286,8 @@ napi_value initialise(napi_env env, napi_value exports) {
       {"connect", connect},
       {"addListener", addListener},
       {"removeListener", removeListener},
+      {"makeContext", makeContext},
+      {"dropContext", dropContext},
       {"openListener", openListenerFor},
       {"closeListener", closeListener},
       {"listenerPort", listenerPort},

@@ -13,6 +13,9 @@ export interface Binding {
   connect(track: number): number;
   addListener(descriptor: number, transparent: number): number;
   removeListener(listener: number): void;
+  /** PEM texts in, the number of a TLS context out; throws what OpenSSL says. */
+  makeContext(certificate: string, key: string, trustAnchors: string): number;
+  dropContext(context: number): void;
   openListener(
     familyAndPort: number,
     w0: number,

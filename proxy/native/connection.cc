@@ -22,7 +22,7 @@ constexpr uint32_t LINGER_MS = 2000;
 
 }  // namespace
 
-bool WriteQueue::append(const uint8_t* bytes, size_t length) {
+bool ByteQueue::append(const uint8_t* bytes, size_t length) {
   if (end_ + length > capacity_) {
     const size_t held = size();
     if (begin_ > 0) std::memmove(block_, block_ + begin_, held);
@@ -41,12 +41,22 @@ bool WriteQueue::append(const uint8_t* bytes, size_t length) {
   return true;
 }
 
-void WriteQueue::consume(size_t length) {
+bool ByteQueue::prepend(const uint8_t* bytes, size_t length) {
+  ByteQueue joined;
+  if (!joined.append(bytes, length) || (!empty() && !joined.append(data(), size()))) return false;
+  std::swap(block_, joined.block_);
+  std::swap(begin_, joined.begin_);
+  std::swap(end_, joined.end_);
+  std::swap(capacity_, joined.capacity_);
+  return true;
+}
+
+void ByteQueue::consume(size_t length) {
   begin_ += length;
   if (begin_ == end_) clear();
 }
 
-void WriteQueue::clear() {
+void ByteQueue::clear() {
   std::free(block_);
   block_ = nullptr;
   begin_ = end_ = capacity_ = 0;
@@ -103,20 +113,16 @@ void Engine::readForTypeScript(Connection& connection) {
   if (connection.closeWanted) return discardInput(connection);
   while (connection.readable && !connection.paused && !connection.readEnded) {
     if (connection.linkedTo != nullptr && connection.linkedTo->out.size() > HIGH_WATER) return;
-    if (!roomForEvents() || slabUsed_ + READ_BYTES > SLAB_RECEIVE_BYTES) return makeReady(connection);
+    if (!roomForEvents() || slabUsed_ + READ_ROOM > SLAB_RECEIVE_BYTES) return makeReady(connection);
     const ssize_t length = readSome(connection, buffers_.slab + slabUsed_, READ_BYTES);
     if (length == 0) return endOfStream(connection);
-    if (length == -EAGAIN) {
-      connection.readable = false;
-    } else if (length < 0) {
+    if (length == -EAGAIN) continue;
+    if (length < 0) {
       return destroy(connection, connection.failure != 0 ? connection.failure : int(-length), true);
-    } else {
-      emit(Event::data, connection.id(), int32_t(slabUsed_), int32_t(length));
-      slabUsed_ += (size_t(length) + 7) & ~size_t(7);
-      // A short read empties the socket, unless the end is already in it.
-      if (size_t(length) == READ_BYTES) return makeReady(connection);
-      if (!connection.hangup && !connection.urgent) connection.readable = false;
     }
+    emit(Event::data, connection.id(), int32_t(slabUsed_), int32_t(length));
+    slabUsed_ += (size_t(length) + 7) & ~size_t(7);
+    if (size_t(length) >= READ_BYTES) return makeReady(connection);
   }
 }
 
@@ -126,9 +132,9 @@ void Engine::discardInput(Connection& connection) {
   if (!connection.readable || connection.readEnded) return;
   const ssize_t length = readSome(connection, staging_.get(), STAGING_BYTES);
   // One read a turn: a peer that never stops must not keep the deadline from coming.
-  if (length > 0) return makeReady(connection);
-  connection.readable = false;
+  if (length > 0 || (length == -EAGAIN && connection.readable)) return makeReady(connection);
   if (length == -EAGAIN) return;
+  connection.readable = false;
   connection.readEnded = length == 0;
   // A peer that ended its side may still be reading what is queued.
   if (connection.readEnded && !connection.out.empty()) return;
@@ -158,6 +164,11 @@ void Engine::send(Connection& connection, const uint8_t* bytes, size_t length) {
 }
 
 int Engine::writeOrQueue(Connection& connection, const uint8_t* bytes, size_t length) {
+  if (connection.tls == nullptr) return writeRaw(connection, bytes, length);
+  return writeSecured(connection, bytes, length);
+}
+
+int Engine::writeRaw(Connection& connection, const uint8_t* bytes, size_t length) {
   size_t written = 0;
   if (connection.out.empty() && connection.writable) {
     const ssize_t result = writeSome(connection, bytes, length);
@@ -209,15 +220,20 @@ void Engine::afterFlush(Connection& connection) {
     if (connection.linkedFrom != nullptr && connection.linkedFrom->readable) makeReady(*connection.linkedFrom);
   }
   if (!connection.out.empty() || connection.state != State::open) return;
-  if (connection.shutWanted && !connection.shutDone) {
-    ::shutdown(connection.fd, SHUT_WR);
-    connection.shutDone = true;
-  }
+  if (connection.shutWanted && !connection.shutDone) endOutput(connection);
   if (!connection.shutDone) return;
   if (connection.readEnded) return destroy(connection, 0, false);
   if (!connection.closeWanted) return;
   setDeadline(connection, LINGER_MS, DeadlineMode::absolute);
   makeReady(connection);
+}
+
+// Tells the peer that nothing follows, as soon as everything is out.
+void Engine::endOutput(Connection& connection) {
+  if (connection.tls != nullptr) sendCloseNotify(connection);
+  if (!connection.out.empty()) return;
+  ::shutdown(connection.fd, SHUT_WR);
+  connection.shutDone = true;
 }
 
 // The peer is gone, but what it sent before may still be in the socket: read on until the end, then report.
@@ -247,7 +263,8 @@ void Engine::unlink(Connection& connection) {
 }
 
 void Engine::destroy(Connection& connection, int error, bool reset, bool causedByOther) {
-  int32_t records[2 * RECORD_INTS] = {int32_t(Event::closed), connection.id(), error, causedByOther ? 1 : 0};
+  int32_t records[2 * RECORD_INTS] = {int32_t(Event::closed), connection.id(), error,
+                                      (causedByOther ? 1 : 0) | (connection.alert + 1) << 1};
   std::memcpy(records + RECORD_INTS, &connection.bytesRead, sizeof(double));
   std::memcpy(records + RECORD_INTS + 2, &connection.bytesWritten, sizeof(double));
   emitRecords(records, 2);
@@ -276,14 +293,28 @@ void Engine::release(Connection& connection, bool reset) {
   quarantine_.push_back(index);
 }
 
-ssize_t Engine::readSome(Connection& connection, void* into, size_t length) {
+ssize_t Engine::readSome(Connection& connection, uint8_t* into, size_t length) {
+  if (connection.tls != nullptr) return readSecured(connection, into, length);
+  const ssize_t result = receive(connection, into, length);
+  if (result > 0) countRead(connection, size_t(result));
+  return result;
+}
+
+ssize_t Engine::receive(Connection& connection, uint8_t* into, size_t length) {
+  if (!connection.unread.empty()) {
+    const size_t taken = std::min(length, connection.unread.size());
+    std::memcpy(into, connection.unread.data(), taken);
+    connection.unread.consume(taken);
+    return ssize_t(taken);
+  }
   ssize_t result;
   do {
     result = recv(connection.fd, into, length, 0);
   } while (result < 0 && errno == EINTR);
-  if (result < 0) return -errno;
-  countRead(connection, size_t(result));
-  return result;
+  // A short read empties the socket, unless the end is already in it.
+  const bool emptied = result > 0 && size_t(result) < length && !connection.hangup && !connection.urgent;
+  if (emptied || (result < 0 && errno == EAGAIN)) connection.readable = false;
+  return result < 0 ? -errno : result;
 }
 
 ssize_t Engine::writeSome(Connection& connection, const void* from, size_t length) {
@@ -292,7 +323,8 @@ ssize_t Engine::writeSome(Connection& connection, const void* from, size_t lengt
     result = ::send(connection.fd, from, length, MSG_NOSIGNAL);
   } while (result < 0 && errno == EINTR);
   if (result < 0) return -errno;
-  countWritten(connection, size_t(result));
+  connection.lastActiveTick = wheel_.now();
+  if (connection.tls == nullptr) countWritten(connection, size_t(result));
   return result;
 }
 

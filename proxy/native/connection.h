@@ -5,7 +5,11 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include <memory>
+
 #include "own_sockets.h"
+#include "tls_handshake.h"
+#include "tls_records.h"
 #include "wheel.h"
 
 namespace ferrule {
@@ -18,20 +22,22 @@ constexpr int INDEX_BITS = 20;
 constexpr uint32_t INDEX_MASK = (1u << INDEX_BITS) - 1;
 constexpr uint32_t GENERATION_MASK = (1u << 11) - 1;
 
-// Bytes accepted for a peer that is not reading. One contiguous block, gone when empty, so that an idle connection owns
-// none.
-class WriteQueue {
+// Bytes that wait: for a peer that is not reading, or to be read again. One contiguous block, gone when empty, so that an
+// idle connection owns none.
+class ByteQueue {
  public:
-  WriteQueue() = default;
-  WriteQueue(const WriteQueue&) = delete;
-  WriteQueue& operator=(const WriteQueue&) = delete;
-  ~WriteQueue() { std::free(block_); }
+  ByteQueue() = default;
+  ByteQueue(const ByteQueue&) = delete;
+  ByteQueue& operator=(const ByteQueue&) = delete;
+  ~ByteQueue() { std::free(block_); }
 
   size_t size() const { return end_ - begin_; }
   bool empty() const { return begin_ == end_; }
   const uint8_t* data() const { return block_ + begin_; }
   // False when there is no memory; the queue is unchanged then.
   bool append(const uint8_t* bytes, size_t length);
+  // The same in front of everything.
+  bool prepend(const uint8_t* bytes, size_t length);
   void consume(size_t length);
   void clear();
 
@@ -44,6 +50,17 @@ enum class State : uint8_t { free, connecting, open, dead };
 
 // Deadlines: `absolute` runs from when it was set, `idle` from the last byte either way (of either side of a relay).
 enum class DeadlineMode : uint8_t { absolute = 0, idle = 1 };
+
+// Mutual TLS of a connection: a handshake first, records when it is over.
+struct Tls {
+  std::unique_ptr<TlsHandshake> handshake;
+  std::unique_ptr<TlsRecords> records;
+  ByteQueue partial;          // the beginning of a record
+  uint64_t startedUs = 0;
+  bool closeReceived = false;
+  bool closeSent = false;
+  int brokenBy = -1;          // the alert to send once what came before was delivered
+};
 
 struct Connection {
   TimerNode timer;  // first: the wheel hands back nodes, which are connections
@@ -82,11 +99,14 @@ struct Connection {
   uint64_t startedUs = 0;  // when connect() was called
   double bytesRead = 0;
   double bytesWritten = 0;
-  WriteQueue out;
+  ByteQueue out;              // as it goes out: sealed already where there is TLS
+  ByteQueue unread;           // what TypeScript gave back; comes before anything in the socket
+  std::unique_ptr<Tls> tls;
+  int alert = -1;             // the TLS alert that ended it, either way
   const SocketPair* own = nullptr;  // in the table of our own upstream sockets
 
-
   ConnectionId id() const { return ConnectionId(index | (generation << INDEX_BITS)); }
+  bool handshaking() const { return tls != nullptr && tls->handshake != nullptr; }
   bool live() const { return state == State::open || state == State::connecting; }
 };
 

@@ -37,7 +37,7 @@ uint64_t monotonicUs() {
 }
 
 Engine::Engine(uv_loop_t* loop, const Buffers& buffers, BatchCallback callback, void* context)
-    : loop_(loop), buffers_(buffers), callback_(callback), context_(context), staging_(new uint8_t[STAGING_BYTES]) {}
+    : loop_(loop), buffers_(buffers), callback_(callback), context_(context), staging_(new uint8_t[STAGING_ROOM]), sealed_(new uint8_t[SEALED_ROOM]) {}
 
 Engine::~Engine() {
   if (epoll_ >= 0) close(epoll_);
@@ -146,7 +146,7 @@ void Engine::takeReadiness(const epoll_event& event) {
 void Engine::serveReady() {
   serving_.swap(ready_);
   size_t served = 0;
-  while (served < serving_.size() && roomForEvents() && slabUsed_ + READ_BYTES <= SLAB_RECEIVE_BYTES) {
+  while (served < serving_.size() && roomForEvents() && slabUsed_ + READ_ROOM <= SLAB_RECEIVE_BYTES) {
     Connection& connection = *serving_[served++];
     connection.queued = false;
     if (connection.live()) serve(connection);
@@ -158,6 +158,7 @@ void Engine::serveReady() {
 
 void Engine::serve(Connection& connection) {
   if (connection.state == State::connecting) return finishConnect(connection);
+  if (connection.handshaking()) return continueHandshake(connection);
   if (connection.relay != nullptr) return connection.relay->serve(connection);
   if (connection.writable && !connection.out.empty()) flush(connection);
   if (!connection.live()) return;

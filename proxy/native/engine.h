@@ -23,11 +23,14 @@ enum class Event : int32_t {
   end = 5,            // the peer will send no more
   blocked = 6,        // its write queue is above HIGH_WATER
   drained = 7,        // … and below LOW_WATER again
-  closed = 8,         // a: errno, b: 1 when the other side of a relay caused it; then bytes read and written
+  closed = 8,         // a: errno, b: bit 0: the other side of a relay caused it, rest: TLS alert + 1 (ALERT_OURS: we
+                      // sent it); then bytes each way
   deadline = 9,
   acceptPaused = 10,  // id: listener, a: errno
   acceptResumed = 11,
   deadOperation = 12,  // a: the operation
+  secured = 13,        // mutual TLS is there; a: offset, b: length of a report in the slab
+  tlsFailed = 14,      // the same; closed follows
 };
 
 enum class Operation : int32_t {
@@ -42,9 +45,13 @@ enum class Operation : int32_t {
   unrelay = 9,
   deadline = 10,  // ms (0: none), mode
   count = 11,     // read slot, write slot
+  unread = 12,    // offset, length: received bytes that whoever comes next reads again
+  startTls = 13,  // context << 1 | server, offset of a client's parameters
 };
 
 constexpr int32_t ACCEPT_FLAG_OWN = 1;  // the peer is an upstream socket of this process
+
+constexpr int ALERT_OURS = 0x100;
 
 constexpr size_t RECORD_INTS = 4;
 
@@ -61,6 +68,10 @@ constexpr size_t SLAB_BYTES = 2 << 20;
 // One read towards TypeScript: 16 KB is a TLS record and more than nearly every HTTP head.
 constexpr size_t READ_BYTES = 16 * 1024;
 
+// What one read needs: opened, a record that had begun before comes on top of it.
+constexpr size_t READ_ROOM = READ_BYTES + RECORD_MAX_BYTES;
+static_assert(READ_ROOM >= TlsHandshake::REPORT_BYTES);
+
 // A peer that does not read: others stop feeding it above 64 KB (a typical socket buffer more), and go on below 16 KB.
 constexpr size_t HIGH_WATER = 64 * 1024;
 constexpr size_t LOW_WATER = 16 * 1024;
@@ -70,6 +81,8 @@ constexpr size_t QUEUE_LIMIT = 4 << 20;
 
 // Scratch for relays that copy: 256 KB per read halves the CPU per byte of 64 KB.
 constexpr size_t STAGING_BYTES = 256 * 1024;
+constexpr size_t STAGING_ROOM = STAGING_BYTES + RECORD_MAX_BYTES;
+constexpr size_t SEALED_ROOM = sealedBytes(STAGING_ROOM);
 
 // Dialled sockets get keep-alive when they are this old: the probes begin after 10 s of silence at the earliest, and the
 // four calls it takes are 1 % of what a short connection costs.
@@ -129,6 +142,9 @@ class Engine {
   void removeListener(int number);
   // The connection's id or -errno.
   int connect(const Address& remote, bool track);
+  // Takes the context; its number for startTls.
+  int addContext(SSL_CTX* context);
+  void dropContext(int number);
   // Looks at the clock and fires what is due; needed before operations, whose deadlines count from now.
   void refreshTime();
   // Runs the first `count` records of the operations buffer.
@@ -185,14 +201,34 @@ class Engine {
   void destroy(Connection& connection, int error, bool reset, bool causedByOther = false);
   void release(Connection& connection, bool reset);
 
-  // The only two places where bytes meet a transport; TLS comes in here. -errno instead of -1.
-  ssize_t readSome(Connection& connection, void* into, size_t length);
-  ssize_t writeSome(Connection& connection, const void* from, size_t length);
+  void endOutput(Connection& connection);
+
+  // --- bytes (connection.cc): -errno instead of -1. What is read is opened, what is written sealed, where there is TLS.
+  // Reads about `length` bytes; with TLS up to a record more, or -EAGAIN although the socket is still readable.
+  ssize_t readSome(Connection& connection, uint8_t* into, size_t length);
   // Writes what the kernel takes and queues the rest; 0 or -errno.
   int writeOrQueue(Connection& connection, const uint8_t* bytes, size_t length);
+  // The socket itself. `receive` clears `readable` once the socket is empty.
+  ssize_t receive(Connection& connection, uint8_t* into, size_t length);
+  ssize_t writeSome(Connection& connection, const void* from, size_t length);
+  int writeRaw(Connection& connection, const uint8_t* bytes, size_t length);
   void countRead(Connection& connection, size_t length);
   void countWritten(Connection& connection, size_t length);
   void waitForWrite(Connection& connection);
+
+  // --- mutual TLS (secure.cc)
+  bool startTls(Connection& connection, int32_t contextAndRole, int32_t parameters);
+  bool unread(Connection& connection, const uint8_t* bytes, size_t length);
+  void continueHandshake(Connection& connection);
+  void advanceHandshake(Connection& connection, const uint8_t* bytes, size_t length);
+  void sendHandshake(Connection& connection);
+  void handshakeDone(Connection& connection);
+  void handshakeFailed(Connection& connection, int error);
+  void emitReport(Event event, Connection& connection);
+  ssize_t readSecured(Connection& connection, uint8_t* into, size_t length);
+  int writeSecured(Connection& connection, const uint8_t* bytes, size_t length);
+  int breakOff(Connection& connection);
+  void sendCloseNotify(Connection& connection);
 
   uv_loop_t* loop_;
   uv_check_t check_;
@@ -224,7 +260,12 @@ class Engine {
   size_t eventCount_ = 0;
   std::vector<int32_t> overflow_;  // events that found no room; in order behind the buffer
   size_t slabUsed_ = 0;
-  std::unique_ptr<uint8_t[]> staging_;
+  std::unique_ptr<uint8_t[]> staging_;  // plaintext of relays
+  std::unique_ptr<uint8_t[]> sealed_;   // TLS records, in or out
+  struct ContextDeleter {
+    void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
+  };
+  std::vector<std::unique_ptr<SSL_CTX, ContextDeleter>> contexts_;
 };
 
 }  // namespace ferrule

@@ -11,6 +11,7 @@ import {
   SocketAddress,
 } from '../core/address.ts';
 import { type Binding, loadBinding } from './binding.ts';
+import { readTlsReport, type TlsReport } from './tls-report.ts';
 
 /** Identifies a connection of this thread's engine; `indexOf` gives a small dense number for arrays. */
 export type ConnectionId = number;
@@ -46,8 +47,22 @@ export interface EngineHandler {
   blocked(id: ConnectionId): void;
   /** Less than 16 KB wait. */
   drained(id: ConnectionId): void;
-  /** The connection is gone: `errno` 0 for an orderly end; `byOther` when the other side of its relay failed. */
-  closed(id: ConnectionId, errno: number, byOther: boolean, bytesRead: number, bytesWritten: number): void;
+  /** Mutual TLS is there. Paused connections stay paused; from here on only plaintext is seen. */
+  secured(id: ConnectionId, report: TlsReport): void;
+  /** The handshake failed, and the report says why; `closed` follows. */
+  tlsFailed(id: ConnectionId, report: TlsReport): void;
+  /**
+   * The connection is gone: `errno` 0 for an orderly end; `byOther` when the other side of its relay failed; `alert` the TLS
+   * alert (RFC 8446 section 6) that ended it, plus 256 when it was us who sent it, or -1.
+   */
+  closed(
+    id: ConnectionId,
+    errno: number,
+    byOther: boolean,
+    bytesRead: number,
+    bytesWritten: number,
+    alert: number,
+  ): void;
   /** The deadline set for the connection has passed. */
   deadline(id: ConnectionId): void;
   /** A listener stopped accepting because of `errno` (out of descriptors); it tries again by itself. */
@@ -75,6 +90,8 @@ const EVENT = {
   acceptPaused: 10,
   acceptResumed: 11,
   deadOperation: 12,
+  secured: 13,
+  tlsFailed: 14,
 } as const;
 
 const OPERATION = {
@@ -89,7 +106,12 @@ const OPERATION = {
   unrelay: 9,
   deadline: 10,
   count: 11,
+  unread: 12,
+  startTls: 13,
 } as const;
+
+/** A TLS context of this thread's engine: certificate, key and trust anchors. */
+export type TlsContext = number;
 
 /** What `deadOperation` reports for a relay that was not made. */
 export const RELAY_OPERATION = OPERATION.relay;
@@ -163,11 +185,8 @@ export class Engine {
   /** Sends bytes, copying them to the slab's output part. */
   send(id: ConnectionId, bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length; ) {
-      if (this.outputUsed === this.slab.length) this.flush();
-      const length = Math.min(bytes.length - at, this.slab.length - this.outputUsed);
-      this.slab.set(bytes.subarray(at, at + length), this.outputUsed);
-      this.sendRange(id, this.outputUsed, length);
-      this.outputUsed += length;
+      const length = Math.min(bytes.length - at, this.slab.length - OUTPUT_OFFSET);
+      this.sendRange(id, this.output(bytes.subarray(at, at + length)), length);
       at += length;
     }
   }
@@ -175,6 +194,41 @@ export class Engine {
   /** Sends a range of the slab as it is when the batch returns: received bytes pass on without a copy. */
   sendRange(id: ConnectionId, offset: number, length: number): void {
     this.add(OPERATION.send, id, offset, length);
+  }
+
+  /**
+   * Gives bytes that were received back: a relay, a handshake or the next `data` finds them first. Only for an open
+   * connection without relay or TLS; ranges go back latest first.
+   */
+  unread(id: ConnectionId, bytes: Uint8Array): void {
+    for (let end = bytes.length; end > 0; ) {
+      const length = Math.min(end, this.slab.length - OUTPUT_OFFSET);
+      this.add(OPERATION.unread, id, this.output(bytes.subarray(end - length, end)), length);
+      end -= length;
+    }
+  }
+
+  /**
+   * Makes a context of PEM texts: a certificate with its intermediates, its key, and whom to trust.
+   * @throws Error with OpenSSL's words
+   */
+  makeContext(certificate: string, key: string, trustAnchors: string): TlsContext {
+    return this.binding.makeContext(certificate, key, trustAnchors);
+  }
+
+  /** No handshake starts with it any more; connections that have it go on. */
+  dropContext(context: TlsContext): void {
+    this.binding.dropContext(context);
+  }
+
+  /** Starts mutual TLS as the server of an open connection; ends with `secured` or `tlsFailed`. */
+  acceptTls(id: ConnectionId, context: TlsContext): void {
+    this.add(OPERATION.startTls, id, (context << 1) | 1, 0);
+  }
+
+  /** The same as the client. `parameters` come from `tlsParameters`. */
+  connectTls(id: ConnectionId, context: TlsContext, parameters: Uint8Array): void {
+    this.add(OPERATION.startTls, id, context << 1, this.output(parameters));
   }
 
   /** Ends our side once everything is out; the other side may go on. */
@@ -248,6 +302,15 @@ export class Engine {
     if (count > 0 && !this.stopped) this.binding.flush(count);
   }
 
+  /** Copies bytes to where operations find them, and says where that is. */
+  private output(bytes: Uint8Array): number {
+    if (this.outputUsed + bytes.length > this.slab.length) this.flush();
+    const at = this.outputUsed;
+    this.slab.set(bytes, at);
+    this.outputUsed += bytes.length;
+    return at;
+  }
+
   private add(operation: number, id: ConnectionId, a: number, b: number): void {
     if (this.operationCount === OPERATION_RECORDS) this.flush();
     const at = this.operationCount++ * RECORD_INTS;
@@ -294,7 +357,7 @@ export class Engine {
           break;
         case EVENT.closed:
           at += RECORD_INTS;
-          handler.closed(id, a, b === 1, doubles[at / 2], doubles[at / 2 + 1]);
+          handler.closed(id, a, (b & 1) === 1, doubles[at / 2], doubles[at / 2 + 1], (b >> 1) - 1);
           break;
         case EVENT.connectFailed:
           handler.connectFailed(id, a);
@@ -326,6 +389,10 @@ export class Engine {
         return handler.blocked(id);
       case EVENT.drained:
         return handler.drained(id);
+      case EVENT.secured:
+        return handler.secured(id, readTlsReport(this.slab, a, b));
+      case EVENT.tlsFailed:
+        return handler.tlsFailed(id, readTlsReport(this.slab, a, b));
       case EVENT.deadline:
         return handler.deadline(id);
       case EVENT.acceptPaused:
@@ -351,6 +418,18 @@ function readAddress(events: Int32Array, at: number): SocketAddress | undefined 
     events[at + 4] >>> 0,
     events[at] & 0xffff,
   );
+}
+
+/** What a TLS client says in its hello: the server name, and application protocols in the order of preference. */
+export function tlsParameters(serverName: string, protocols: readonly string[]): Uint8Array {
+  const name = Buffer.from(serverName, 'latin1');
+  const alpn = Buffer.concat(protocols.map((protocol) => Buffer.from(`\0${protocol}`, 'latin1')));
+  for (let at = 0, i = 0; i < protocols.length; at += 1 + protocols[i++].length)
+    alpn[at] = protocols[i].length;
+  const lengths = Buffer.alloc(4);
+  lengths.writeUInt16LE(name.length, 0);
+  lengths.writeUInt16LE(alpn.length, 2);
+  return Buffer.concat([lengths.subarray(0, 2), name, lengths.subarray(2), alpn]);
 }
 
 /**

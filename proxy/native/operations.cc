@@ -23,7 +23,8 @@ void Engine::execute(const int32_t* record) {
   switch (operation) {
     case Operation::send:
       // What a relay has in hand goes out first, and only it knows where that is.
-      if (a < 0 || b < 0 || size_t(a) + size_t(b) > SLAB_BYTES || connection.shutWanted || connection.relay != nullptr) {
+      if (a < 0 || b < 0 || size_t(a) + size_t(b) > SLAB_BYTES || connection.shutWanted || connection.relay != nullptr ||
+          connection.handshaking()) {
         return refuse(record[1], record[0]);
       }
       return send(connection, buffers_.slab + a, size_t(b));
@@ -56,6 +57,13 @@ void Engine::execute(const int32_t* record) {
       connection.readSlot = uint32_t(a);
       connection.writeSlot = uint32_t(b);
       return;
+    case Operation::unread:
+      if (a < 0 || b < 0 || size_t(a) + size_t(b) > SLAB_BYTES) break;
+      if (!unread(connection, buffers_.slab + a, size_t(b))) break;
+      return;
+    case Operation::startTls:
+      if (!startTls(connection, a, b)) break;
+      return;
   }
   refuse(record[1], record[0]);
 }
@@ -68,7 +76,8 @@ void Engine::refuse(ConnectionId id, int32_t operation, int32_t other) {
 void Engine::startRelay(Connection& connection, ConnectionId otherId) {
   Connection* other = find(otherId);
   const bool possible = other != nullptr && other != &connection && other->state == State::open && !other->closeWanted &&
-                        connection.state == State::open && connection.relay == nullptr && other->relay == nullptr &&
+                        connection.state == State::open && !connection.handshaking() && !other->handshaking() &&
+                        connection.relay == nullptr && other->relay == nullptr &&
                         !(connection.shutWanted && other->shutWanted);
   if (!possible) return refuse(otherId, int32_t(Operation::relay), connection.id());
   unlink(connection);

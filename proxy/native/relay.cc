@@ -73,7 +73,8 @@ bool Relay::pump(Direction& direction) {
       engine_.makeReady(from);
       return true;
     }
-    const bool bulky = direction.bulkyBytes >= BULKY_BYTES && !from.urgent;
+    const bool plain = from.tls == nullptr && direction.to->tls == nullptr && from.unread.empty();
+    const bool bulky = plain && direction.bulkyBytes >= BULKY_BYTES && !from.urgent;
     const Step step = bulky ? splice(direction, moved) : copy(direction, moved);
     if (step != Step::again) return step == Step::wait;
   }
@@ -95,10 +96,7 @@ Relay::Step Relay::copy(Direction& direction, size_t& moved) {
   Connection& from = *direction.from;
   Connection& to = *direction.to;
   const ssize_t length = engine_.readSome(from, engine_.staging_.get(), direction.chunk);
-  if (length == -EAGAIN) {
-    from.readable = false;
-    return Step::wait;
-  }
+  if (length == -EAGAIN) return from.readable ? Step::again : Step::wait;
   if (length < 0) {
     fail(from, int(-length));
     return Step::gone;
@@ -107,8 +105,6 @@ Relay::Step Relay::copy(Direction& direction, size_t& moved) {
   const auto bytes = size_t(length);
   moved += bytes;
   engine_.figures_.copiedBytes += double(bytes);
-  // A short read empties the socket, unless the end is already in it.
-  if (bytes < direction.chunk && !from.hangup && !from.urgent) from.readable = false;
   growChunk(direction, bytes);
   const int error = engine_.writeOrQueue(to, engine_.staging_.get(), bytes);
   if (error != 0) {
@@ -121,7 +117,9 @@ Relay::Step Relay::copy(Direction& direction, size_t& moved) {
 }
 
 void Relay::growChunk(Direction& direction, size_t moved) {
-  if (moved == direction.chunk) direction.chunk = std::min(direction.chunk * 4, uint32_t(STAGING_BYTES));
+  // Sealed bytes are fewer when opened: there a read was full when it left something in the socket.
+  const bool full = moved == direction.chunk || (direction.from->tls != nullptr && direction.from->readable);
+  if (full) direction.chunk = std::min(direction.chunk * 4, uint32_t(STAGING_BYTES));
   direction.bulkyBytes = moved >= BULKY_READ || moved == CHUNK_FIRST ? direction.bulkyBytes + uint32_t(moved) : 0;
 }
 
@@ -195,14 +193,15 @@ bool Relay::ended(Direction& direction) {
 // Carries the end of stream to the other side; the second one ends the relay.
 bool Relay::finish(Direction& direction) {
   if (direction.finished) return true;
-  direction.finished = true;
   Connection& to = *direction.to;
   const Direction& reverse = outOf(to);
-  if (!reverse.finished) {
-    shutdown(to.fd, SHUT_WR);
-    to.shutDone = true;
-    return true;
+  // With TLS the second end is said too: without its close_notify the peer takes it for a truncation.
+  if (!reverse.finished || to.tls != nullptr) {
+    engine_.endOutput(to);
+    if (!to.shutDone) return true;
   }
+  direction.finished = true;
+  if (!reverse.finished) return true;
   Engine& engine = engine_;
   Connection& from = *direction.from;
   from.relay = to.relay = nullptr;
@@ -221,7 +220,8 @@ void Relay::fail(Connection& broken, int error) {
   // A peer that answers and closes with our bytes unread resets the connection; its answer is still in the socket.
   while (error != 0 && straight && partner.writable) {
     const ssize_t length = engine.readSome(broken, engine.staging_.get(), STAGING_BYTES);
-    if (length <= 0 || engine.writeSome(partner, engine.staging_.get(), size_t(length)) != length) break;
+    if (length <= 0 || engine.writeOrQueue(partner, engine.staging_.get(), size_t(length)) != 0) break;
+    if (!partner.out.empty()) break;
   }
   releasePipes();
   broken.relay = partner.relay = nullptr;

@@ -179,6 +179,14 @@ export class Fuzzer implements EngineHandler, PeerOwner {
     if (this.random.chance(50)) this.operate();
   }
 
+  secured(id: ConnectionId): void {
+    throw new Error(`nobody asked for TLS on ${id}`);
+  }
+
+  tlsFailed(id: ConnectionId): void {
+    throw new Error(`nobody asked for TLS on ${id}`);
+  }
+
   acceptPaused(): void {
     throw new Error('out of descriptors: the fuzzer is to stay below the limit');
   }

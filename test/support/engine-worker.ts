@@ -41,6 +41,8 @@ function run(data: EngineWorkerData): void {
     end: quiet,
     blocked: quiet,
     drained: quiet,
+    secured: quiet,
+    tlsFailed: quiet,
     closed: quiet,
     deadline: quiet,
     acceptPaused: quiet,

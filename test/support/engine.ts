@@ -20,6 +20,7 @@ import {
   listenerPort,
   openListener,
 } from '../../proxy/native/engine.ts';
+import type { TlsReport } from '../../proxy/native/tls-report.ts';
 
 /** Longest a condition may take to come true, in ms: generous, since the machine may be busy with other tests. */
 export const PATIENCE_MS = 20_000;
@@ -30,6 +31,8 @@ export interface Ending {
   readonly byOther: boolean;
   readonly bytesRead: number;
   readonly bytesWritten: number;
+  /** The TLS alert that ended it, if one did; 256 more when the engine sent it. */
+  readonly alert?: number;
 }
 
 /** What became of one connection of the engine. */
@@ -48,6 +51,8 @@ export class Seen {
   /** Every `closed` that named this id: more than one is a bug. */
   readonly endings: Ending[] = [];
   readonly connectFailures: number[] = [];
+  /** Reports of handshakes, good or bad. */
+  readonly handshakes: TlsReport[] = [];
 
   constructor(
     id: ConnectionId,
@@ -85,6 +90,8 @@ export interface Script {
   readonly blocked?: (seen: Seen) => void;
   readonly drained?: (seen: Seen) => void;
   readonly deadline?: (seen: Seen) => void;
+  readonly secured?: (seen: Seen, report: TlsReport) => void;
+  readonly tlsFailed?: (seen: Seen, report: TlsReport) => void;
   readonly closed?: (seen: Seen, ending: Ending) => void;
 }
 
@@ -189,9 +196,28 @@ export class TestEngine implements EngineHandler {
     seen.script.drained?.(seen);
   }
 
-  closed(id: ConnectionId, errno: number, byOther: boolean, bytesRead: number, bytesWritten: number): void {
+  secured(id: ConnectionId, report: TlsReport): void {
+    const seen = this.note(id, 'secured');
+    seen.handshakes.push(report);
+    seen.script.secured?.(seen, report);
+  }
+
+  tlsFailed(id: ConnectionId, report: TlsReport): void {
+    const seen = this.note(id, 'tlsFailed');
+    seen.handshakes.push(report);
+    seen.script.tlsFailed?.(seen, report);
+  }
+
+  closed(
+    id: ConnectionId,
+    errno: number,
+    byOther: boolean,
+    bytesRead: number,
+    bytesWritten: number,
+    alert: number,
+  ): void {
     const seen = this.note(id, 'closed');
-    const ending = { errno, byOther, bytesRead, bytesWritten };
+    const ending = { errno, byOther, bytesRead, bytesWritten, ...(alert < 0 ? {} : { alert }) };
     seen.endings.push(ending);
     seen.script.closed?.(seen, ending);
   }
