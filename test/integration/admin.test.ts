@@ -1,5 +1,6 @@
 /** Every page of the admin server, over real sockets, on each HTTP server that loads here. */
 import { readFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { gunzipSync } from 'node:zlib';
 import t, { type Test } from 'tap';
@@ -7,6 +8,8 @@ import type { AdminServer } from '../../proxy/admin/admin.ts';
 import { ADMIN_LIMITS, type AdminBackend, type AdminHandler } from '../../proxy/admin/backend.ts';
 import { log } from '../../proxy/core/log.ts';
 import { at, createContext, loadBackends, start } from '../support/admin.ts';
+import { until } from '../support/engine.ts';
+import { Peer } from '../support/engine-peers.ts';
 import { parseAnswer, request, sendRaw } from '../support/http.ts';
 
 type CreateBackend = (handler: AdminHandler) => Promise<AdminBackend>;
@@ -202,6 +205,46 @@ function pages(t: Test, backend: CreateBackend): void {
     t.equal(put.headers.allow, 'GET, HEAD, POST');
     t.equal((await request('127.0.0.1', port, 'GET /log-level?level=error', local(server))).status, 200);
     t.equal(context.level, 'debug', 'nothing else changed it');
+  });
+
+  t.test('/shutdown is for POST with the token', async (t) => {
+    const context = createContext();
+    const server = await start(t, { backend, context });
+    const { port } = server.addresses[0];
+    const get = await request('127.0.0.1', port, 'GET /shutdown', local(server));
+    t.equal(get.status, 405);
+    t.equal(get.headers.allow, 'POST');
+    t.equal((await request('127.0.0.1', port, 'POST /shutdown', [HOST])).status, 401);
+    t.equal(context.shutDowns, 0);
+    t.equal((await request('127.0.0.1', port, 'POST /shutdown', local(server))).status, 202);
+    t.equal(context.shutDowns, 1);
+  });
+
+  t.test('/await counts an application for as long as its connection lasts', async (t) => {
+    const context = createContext();
+    const server = await start(t, { backend, context });
+    const { port } = server.addresses[0];
+    const hold = (headers: readonly string[]): Peer => {
+      const peer = new Peer(connect({ host: '127.0.0.1', port }));
+      t.teardown(() => peer.socket.destroy());
+      peer.socket.write(['POST /await HTTP/1.1', ...headers, 'Content-Length: 0', '', ''].join('\r\n'));
+      return peer;
+    };
+    const stranger = hold([HOST]);
+    await until(() => stranger.text.startsWith('HTTP/1.1 401'), 'the refusal');
+    t.equal(context.applications, 0);
+    const holders = [hold(local(server)), hold(local(server)), hold(local(server))];
+    await until(() => context.applications === 3, 'three applications');
+    await until(() => holders.every(({ text }) => text.includes('200 OK')), 'three answers');
+    holders[0].socket.end();
+    await until(() => context.applications === 2, 'the end of one');
+    holders[1].socket.resetAndDestroy();
+    await until(() => context.applications === 1, 'the reset of one');
+    const startedMs = performance.now();
+    await server.close();
+    t.ok(performance.now() - startedMs < ADMIN_LIMITS.closeGraceMs, 'closing does not wait for the last');
+    await until(() => holders[2].closed, 'its end');
+    t.equal(context.applications, 0);
   });
 
   t.test('unknown pages and methods say what there is', async (t) => {
