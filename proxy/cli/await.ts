@@ -59,10 +59,11 @@ With the proxy's admin token, await also keeps a connection to the proxy open fo
 that was told to stop then takes the outgoing connections of CMD until CMD has ended. Without the token CMD runs
 all the same, but a stopping proxy only sees its connections, and closes its outbound side after 2 s without any.
 
-The token is a file of mode 0600 that the proxy names in its log. CMD's user must not be the proxy's, whose
-connections pass the iptables rules by; so run await as root and drop to another user behind it (setpriv). In a
-pod, containers share loopback but not files: put the token into an emptyDir volume that both mount
-(admin.tokenFile), or do without: Kubernetes ends a native sidecar after the application anyway.`,
+The token is a file that the proxy's user and root can read; the proxy's log names it. CMD must not run as the
+proxy's user, whose connections pass the iptables rules by: run await as root, and CMD as another user through
+setpriv. In a pod, containers share loopback but not files: with a native sidecar do without the token, because
+Kubernetes ends the sidecar after the application; otherwise name a file in a new folder of an emptyDir volume
+that both containers mount (admin.tokenFile: /shared/ferrule/token), and run the application as root.`,
   options: {
     timeout: { value: 'DURATION', default: '60s', help: 'give up after this long, with exit status 69' },
     admin: { value: 'ADDRESS', default: '127.0.0.1:4191', help: "the proxy's admin address" },

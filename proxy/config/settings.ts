@@ -185,12 +185,12 @@ export const SETTINGS = {
     grace: setting(
       scalar(kinds.duration('0s', '24h')),
       30_000,
-      'How long open connections may last after SIGTERM.',
+      'After SIGTERM: how long open connections may last. It includes drainDelay.',
     ),
     drainDelay: setting(
       scalar(kinds.duration('0s', '24h')),
       5000,
-      'How long new connections are still taken after SIGTERM, while the news spreads.',
+      'After SIGTERM: how long inbound still takes new connections, while the news spreads.',
     ),
   },
   log: {
