@@ -126,18 +126,17 @@ async function closeSides(
 function outboundEnd(proxy: Stoppable, lifecycle: Lifecycle, awaited: boolean): () => boolean {
   let known = awaited;
   let accepted = proxy.accepted();
-  let quietSinceMs = performance.now();
+  /** The first look that found nothing: a connection may have ended later than the last one that did. */
+  let quietSinceMs: number | undefined;
   return () => {
     const running = lifecycle.applications > 0;
     known ||= running;
     if (known) return !running;
-    const nowMs = performance.now();
     // The count tells also what came and went between two looks.
-    if (proxy.connections() > 0 || proxy.accepted() !== accepted) {
-      accepted = proxy.accepted();
-      quietSinceMs = nowMs;
-    }
-    return nowMs - quietSinceMs >= QUIET_MS;
+    const busy = proxy.connections() > 0 || proxy.accepted() !== accepted;
+    accepted = proxy.accepted();
+    quietSinceMs = busy ? undefined : (quietSinceMs ?? performance.now());
+    return quietSinceMs !== undefined && performance.now() - quietSinceMs >= QUIET_MS;
   };
 }
 
