@@ -76,14 +76,14 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
       listen: config.admin.listen,
       tokenFile: config.admin.tokenFile,
       context: {
-        readiness: () => readiness(workers, discovery, lifecycle.stopping),
+        readiness: () => readiness(workers, discovery, lifecycle),
         metrics: () => registry.render(),
         config: () => describeConfig(config),
         env: process.env,
         getLogLevel: () => log.level,
         setLogLevel: (level: LogLevel) => {
           log.level = level;
-          workers?.broadcast({ type: 'log-level', level });
+          workers?.announce({ type: 'log-level', level });
         },
         shutDown: () => lifecycle.stop('/shutdown'),
         applicationStarted: () => lifecycle.applicationStarted(),
@@ -151,15 +151,23 @@ function workerSettings(config: Config, ownAddresses: readonly string[]) {
   };
 }
 
-function readiness(workers: Workers | undefined, discovery: Discovery, draining: boolean) {
-  const reasons: string[] = [];
-  if (draining) reasons.push('shutting down');
-  if (!workers?.ready) reasons.push('a worker is not running');
-  for (const { name, health } of discovery.health()) {
-    if (!health.synced)
-      reasons.push(`discovery ${name} has no answer yet${health.error ? `: ${health.error}` : ''}`);
-  }
+/** Every part that must work before the application may be reached has its reasons here. */
+function readiness(workers: Workers | undefined, discovery: Discovery, lifecycle: Lifecycle) {
+  const reasons = [
+    ...(lifecycle.stopping ? ['shutting down'] : []),
+    ...(workers?.ready ? [] : ['a worker is not running']),
+    ...discoveryReasons(discovery),
+  ];
   return { ready: reasons.length === 0, reasons };
+}
+
+function discoveryReasons(discovery: Discovery): string[] {
+  return discovery
+    .health()
+    .filter(({ health }) => !health.synced)
+    .map(
+      ({ name, health }) => `discovery ${name} has no answer yet${health.error ? `: ${health.error}` : ''}`,
+    );
 }
 
 function addControlMetrics(registry: MetricsRegistry, discovery: Discovery): void {

@@ -43,6 +43,9 @@ interface Member {
   readonly startedMs: number;
 }
 
+/** What concerns every worker alike for as long as it lives. */
+export type Announcement = Exclude<ToWorker, { readonly type: 'target' | 'forgotten' | 'unlisten' }>;
+
 interface Unlistening {
   readonly waiting: Set<Member>;
   readonly done: () => void;
@@ -58,6 +61,7 @@ export class Workers {
   private readonly members = new Map<number, Member>();
   /** Also those that are still starting. */
   private readonly living = new Set<Member>();
+  private readonly announced = new Map<Announcement['type'], Announcement>();
   /** Sides that accept no more, and who has yet to say so. */
   private readonly unlistening = new Map<Side, Unlistening>();
   private nextNumber = 0;
@@ -96,9 +100,10 @@ export class Workers {
     await Promise.all(this.grants.map((_, place) => this.launch(place)));
   }
 
-  /** Sends to every worker that runs now. */
-  broadcast(message: ToWorker): void {
-    for (const { thread } of this.members.values()) thread.postMessage(message);
+  /** Tells every worker, and each replacement before anything else; of a type the newest message counts. */
+  announce(message: Announcement): void {
+    this.announced.set(message.type, message);
+    for (const { thread } of this.living) thread.postMessage(message);
   }
 
   /** Connections the engines have accepted since their workers started. */
@@ -142,6 +147,7 @@ export class Workers {
       workerData,
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     });
+    for (const message of this.announced.values()) thread.postMessage(message);
     const publisher = new Publisher(this.discovery, (message) => thread.postMessage(message));
     const member: Member = {
       thread,
