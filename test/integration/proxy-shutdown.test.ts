@@ -1,7 +1,10 @@
 /** How a proxy that was told to stop closes: not ready, then inbound, then outbound, then everything. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { parseSocketAddress, type SocketAddress } from '../../proxy/core/address.ts';
+import { createFolder } from '../support/admin.ts';
 import { until } from '../support/engine.ts';
 import { dial } from '../support/engine-peers.ts';
 import { exchangeMany, serveEcho } from '../support/exchange.ts';
@@ -20,7 +23,12 @@ interface BothSides {
 }
 
 /** A proxy with an echo server behind both of its sides. */
-async function bothSides(t: Test, shutdown: object, workers = 1): Promise<BothSides> {
+async function bothSides(
+  t: Test,
+  shutdown: object,
+  workers = 1,
+  nodeArguments: readonly string[] = [],
+): Promise<BothSides> {
   const origin = await serveEcho(t);
   const proxy = await startTestProxy(t, {
     outbound: listenerFor('web'),
@@ -28,6 +36,7 @@ async function bothSides(t: Test, shutdown: object, workers = 1): Promise<BothSi
     mesh: { 'web.yaml': serviceYaml('web', [origin]) },
     shutdown,
     workers,
+    nodeArguments,
   });
   const ready = await proxy.logged(/^ready$/);
   const { ip, port } = parseSocketAddress(String(ready.admin))!;
@@ -165,4 +174,25 @@ t.test('a second signal ends it in every phase', async (t) => {
     await until(() => held.closed, 'its end');
     t.equal(held.error, 'ECONNRESET');
   }
+});
+
+t.test('a worker that is replaced after inbound closed opens outbound only', async (t) => {
+  const order = join(createFolder(t), 'throw');
+  process.env.FERRULE_TEST_THROW = order;
+  t.teardown(() => {
+    delete process.env.FERRULE_TEST_THROW;
+  });
+  const throwing = fileURLToPath(new URL('../support/throwing-worker.mjs', import.meta.url));
+  const shutdown = { grace: '10m', drainDelay: '0s' };
+  const { proxy, inbound, outbound } = await bothSides(t, shutdown, 1, ['--import', throwing]);
+  const held = await dial(t, outbound);
+  await proxy.until('ferrule_engine_relays', {}, (relays) => relays === 1);
+  proxy.kill('SIGTERM');
+  await proxy.logged(/^inbound closed$/);
+  writeFileSync(order, '');
+  await proxy.logged(/^worker replaced$/);
+  await until(() => held.closed, 'the end of its connection');
+  t.same(await exchangeMany(outbound, 5, 1, 100), []);
+  t.equal(await refusal(t, inbound), 'ECONNREFUSED');
+  t.same(await proxy.ended, { status: 0, signal: null });
 });
