@@ -1,73 +1,113 @@
 /**
  * The way of a connection into the application:
  *
- *   accept → destination → port policy → connect to the application → relay → account
+ *   accept → destination → port policy → TLS? → (handshake → transport header) → authorize → connect → relay → account
  *
- * The policy is judged before the first byte passes. The application is dialled at the address the client used, so that
- * it sees its usual one; at loopback only for explicit ports.
+ * No byte passes before the policy of the port has allowed it. The application is dialled at the address the client used, so
+ * that it sees its usual one; at the accepted address for direct connections; at loopback only for explicit ports.
  */
 import { destinationOf, type OriginalDstMode } from './accept/destination.ts';
 import type { HostAddresses } from './accept/host.ts';
-import { judge } from './accept/policy.ts';
+import { judge, type Verdict } from './accept/policy.ts';
 import { InOrder } from './balance/in-order.ts';
-import type { AddressKey, Cidr, LocalAddress, OriginalDestination, PeerAddress } from './core/address.ts';
-import { SocketAddress } from './core/address.ts';
+import {
+  type AddressKey,
+  type Cidr,
+  type LocalAddress,
+  type OriginalDestination,
+  type PeerAddress,
+  SocketAddress,
+  sameSocketAddress,
+} from './core/address.ts';
 import { IdleCache } from './core/idle-cache.ts';
+import { LineBudget } from './core/line-budget.ts';
 import { log } from './core/log.ts';
+import { Opening, type OpeningOwner } from './detect/opening.ts';
 import type { TcpForward } from './forward/tcp.ts';
+import type { OpeningMetrics } from './metrics/opening.ts';
 import type { MetricsSlab } from './metrics/slab.ts';
 import { destinationLabels, sourceLabels, TransportSeries } from './metrics/transport.ts';
-import { ProxyConnection } from './model/connection.ts';
+import { NO_BYTES, ProxyConnection } from './model/connection.ts';
 import { DEFAULT_CONNECT_MS, Endpoint } from './model/endpoint.ts';
 import type { Policy } from './model/policy.ts';
 import type { SpineOwner } from './model/spine.ts';
-import type { ConnectionId } from './native/engine.ts';
+import type { Labels } from './model/target.ts';
+import type { ConnectionId, Engine } from './native/engine.ts';
+import type { TlsReport } from './native/tls-report.ts';
+import type { TlsServer } from './tls/server.ts';
+import { readTransportHeader, TRANSPORT_ALPN } from './tls/transport-header.ts';
 
 /**
  * Application ports a worker keeps in mind: each may be named with every address of the host, and a scanner names all.
  */
 const MAX_PORTS = 10_000;
 
-/** An unused one is forgotten after this time, in ms; making it again costs microseconds. */
+/** An unused one is forgotten after this time, in ms; making it again costs microseconds, learning it again 50 ms. */
 const PORT_IDLE_MS = 60_000;
+
+/** How long the transport header may take once TLS is there, in ms: Linkerd's. */
+const HEADER_MS = 10_000;
+
+/** Who may connect, by port of the application. */
+export interface PolicySettings {
+  readonly defaultPolicy: Policy;
+  readonly portPolicies: ReadonlyMap<number, Policy>;
+  readonly clusterNetworks: readonly Cidr[];
+}
 
 /** The part of the configuration this spine follows. */
 export interface InboundSettings {
   readonly originalDst: OriginalDstMode;
-  readonly defaultPolicy: Policy;
-  readonly clusterNetworks: readonly Cidr[];
+  /** Ports whose protocols are known not to be HTTP, many with a server that speaks first. */
+  readonly opaquePorts: ReadonlySet<number>;
+  readonly policies: PolicySettings;
+}
+
+/** What the spine is made of. */
+export interface InboundParts {
+  readonly engine: Engine;
+  readonly slab: MetricsSlab;
+  readonly host: HostAddresses;
+  readonly forward: TcpForward;
+  readonly tls: TlsServer;
+  readonly openings: OpeningMetrics;
+  readonly owner: SpineOwner;
 }
 
 /** One address and port of the application. */
 interface ApplicationPort {
-  readonly series: TransportSeries;
+  readonly destination: SocketAddress;
+  /** Of the clients' side, by what their TLS was. */
+  readonly series: Map<string, TransportSeries>;
   readonly endpoints: readonly Endpoint[];
   readonly picker: InOrder;
+  /** The last time anybody spoke first, it was the application. Only shortens the wait. */
+  serverFirst: boolean;
   users: number;
   usedMs: number;
 }
 
 /** Inbound connections of one worker. */
-export class Inbound {
+export class Inbound implements OpeningOwner {
   private readonly settings: InboundSettings;
-  private readonly slab: MetricsSlab;
-  private readonly host: HostAddresses;
-  private readonly forward: TcpForward;
+  private readonly parts: InboundParts;
+  private readonly engine: Engine;
   private readonly owner: SpineOwner;
+  private readonly opening: Opening;
+  private policies: PolicySettings;
+  private readonly auditLines = new LineBudget();
   private readonly ports = new IdleCache<AddressKey, ApplicationPort>(MAX_PORTS, PORT_IDLE_MS, (port) => {
-    port.series.release();
+    for (const series of port.series.values()) series.release();
     for (const endpoint of port.endpoints) endpoint.series.release();
   });
 
-  constructor(
-    settings: InboundSettings,
-    parts: { slab: MetricsSlab; host: HostAddresses; forward: TcpForward; owner: SpineOwner },
-  ) {
+  constructor(settings: InboundSettings, parts: InboundParts) {
     this.settings = settings;
-    this.slab = parts.slab;
-    this.host = parts.host;
-    this.forward = parts.forward;
+    this.policies = settings.policies;
+    this.parts = parts;
+    this.engine = parts.engine;
     this.owner = parts.owner;
+    this.opening = new Opening(parts.engine, this);
   }
 
   /** A redirected connection: the application is at its original destination. */
@@ -81,34 +121,122 @@ export class Inbound {
     const connection = new ProxyConnection('inbound', client, peer, destination);
     this.owner.adopt(client, connection);
     if (destination === undefined) {
-      return this.owner.refuse(
-        connection,
-        'not_redirected',
-        'connection to the inbound port was not redirected',
-      );
+      const message = 'connection to the inbound port was not redirected';
+      return this.owner.refuse(connection, 'not_redirected', message);
     }
-    if (this.host.isOwn(destination)) {
+    if (this.parts.host.isOwn(destination)) {
+      // To this very port: from a peer that puts the application's port into a transport header.
+      if (this.parts.tls.enabled && sameSocketAddress(destination, local))
+        return this.acceptDirect(connection);
       return this.owner.refuse(connection, 'own_port', 'the destination is a port of this proxy');
     }
-    if (!this.host.isLocal(destination)) {
+    if (!this.parts.host.isLocal(destination)) {
       const message =
         'the original destination is not an address of this host; forwarding it would make an open proxy';
       return this.owner.refuse(connection, 'not_this_host', message);
     }
-    this.proceed(connection, this.settings.defaultPolicy, destination, [destination]);
+    this.proceed(connection, destination, [destination]);
   }
 
   /** A connection to an explicit port: the application listens on loopback, of whichever family. */
-  acceptFor(port: number, policy: Policy, client: ConnectionId, peer: PeerAddress): void {
+  acceptFor(port: number, client: ConnectionId, peer: PeerAddress): void {
     const v4 = new SocketAddress(4, 0, 0, 0, 0x7f000001, port);
     const connection = new ProxyConnection('inbound', client, peer, v4);
     this.owner.adopt(client, connection);
     const candidates = [v4, new SocketAddress(6, 0, 0, 0, 1, port)];
-    const application = candidates.filter((address) => !this.host.isOwn(address));
+    const application = candidates.filter((address) => !this.parts.host.isOwn(address));
     if (application.length === 0) {
       return this.owner.refuse(connection, 'own_port', "the application's port is one of this proxy");
     }
-    this.proceed(connection, policy, v4, application);
+    this.proceed(connection, v4, application);
+  }
+
+  /** Bytes of the client, or of an application that may speak first. */
+  received(connection: ProxyConnection, socket: ConnectionId, bytes: Uint8Array): void {
+    connection.hold(socket, bytes);
+    this.look(connection);
+  }
+
+  /** The end of either. */
+  ended(connection: ProxyConnection, socket: ConnectionId): void {
+    if (socket === connection.client) connection.clientEnded = true;
+    else connection.upstreamEnded = true;
+    this.look(connection);
+  }
+
+  /** The client's deadline has passed. */
+  timedOut(connection: ProxyConnection): void {
+    if (connection.stage === 'opening') return this.opening.timedOut(connection);
+    if (connection.stage === 'handshaking') {
+      return this.owner.refuse(connection, 'tls_handshake', this.parts.tls.explain(undefined));
+    }
+    if (connection.stage === 'header')
+      this.refuseHeader(connection, `it did not come within ${HEADER_MS} ms`);
+  }
+
+  /** The client's handshake is over. */
+  secured(connection: ProxyConnection, report: TlsReport): void {
+    if (connection.stage !== 'handshaking') return;
+    const verdict = this.parts.tls.judge(connection.client, report);
+    if ('problem' in verdict) return this.owner.refuse(connection, 'tls_identity', verdict.problem);
+    connection.clientIdentity = verdict.identity;
+    if (report.alpn === TRANSPORT_ALPN) {
+      connection.stage = 'header';
+      this.engine.resume(connection.client);
+      return this.engine.deadline(connection.client, HEADER_MS);
+    }
+    if (connection.direct)
+      return this.refuseHeader(connection, `the client does not speak ${TRANSPORT_ALPN}`);
+    this.admit(connection);
+  }
+
+  /** The client's handshake failed; its socket ends next. */
+  tlsFailed(connection: ProxyConnection, report: TlsReport): void {
+    this.owner.refuse(connection, 'tls_handshake', this.parts.tls.explain(report));
+  }
+
+  /** An upstream dialled for a silent client is there. */
+  upstreamReady(connection: ProxyConnection): void {
+    if (connection.stage === 'opening') this.opening.listenToUpstream(connection);
+  }
+
+  sawTls(connection: ProxyConnection, serverName: string): void {
+    this.parts.openings.saw('tls', connection.openingSinceMs);
+    if (!this.parts.tls.isOurs(serverName)) {
+      // The application's own TLS. For us the client is nobody.
+      return this.admit(connection, OPAQUE_TLS);
+    }
+    connection.stage = 'handshaking';
+    this.engine.unread(connection.client, connection.held);
+    connection.held = NO_BYTES;
+    const lack = this.parts.tls.start(connection.client);
+    if (lack !== undefined) this.owner.refuse(connection, 'mtls_unavailable', lack);
+  }
+
+  sawPlaintext(connection: ProxyConnection, first: 'client' | 'server'): void {
+    this.parts.openings.saw(first, connection.openingSinceMs);
+    const port = connection.target as ApplicationPort | undefined;
+    if (port !== undefined) port.serverFirst = first === 'server';
+    this.admit(connection, NO_CLIENT_HELLO);
+  }
+
+  silent(connection: ProxyConnection): void {
+    this.parts.openings.raced();
+    this.parts.forward.dial(connection);
+  }
+
+  unreadable(connection: ProxyConnection, message: string): void {
+    this.owner.refuse(connection, 'tls_hello', message);
+  }
+
+  /** Newer policies: an open connection they do not allow any more is cut. */
+  applyPolicies(policies: PolicySettings, open: Iterable<ProxyConnection>): void {
+    this.policies = policies;
+    for (const connection of open) {
+      const past = connection.stage === 'dialling' || connection.stage === 'open';
+      if (!past || this.verdict(connection, connection.clientIdentity !== undefined) !== 'deny') continue;
+      this.owner.refuse(connection, 'policy', `${this.denial(connection)}, since the policy has changed`);
+    }
   }
 
   /** Forgets idle ports; called every few seconds. */
@@ -116,48 +244,165 @@ export class Inbound {
     this.ports.evict(nowMs);
   }
 
+  /** Looks at what is held at the end of the batch: by then everything that came together is known. */
+  private look(connection: ProxyConnection): void {
+    if (connection.looking) return;
+    connection.looking = true;
+    queueMicrotask(() => {
+      connection.looking = false;
+      if (connection.stage === 'opening') this.opening.decide(connection);
+      else if (connection.stage === 'header') this.readHeader(connection);
+    });
+  }
+
+  private acceptDirect(connection: ProxyConnection): void {
+    connection.direct = true;
+    this.opening.start(connection, false, false);
+  }
+
+  private readHeader(connection: ProxyConnection): void {
+    const read = readTransportHeader(connection.held);
+    if (read.kind === 'more') {
+      if (connection.clientEnded) this.refuseHeader(connection, 'the client ended in the middle of it');
+      return;
+    }
+    if (read.kind === 'malformed') return this.refuseHeader(connection, read.why);
+    this.engine.deadline(connection.client, 0);
+    this.engine.pause(connection.client);
+    connection.held = connection.held.subarray(read.length);
+    const { port, name } = read.header;
+    if (name !== undefined && name !== '') {
+      return this.refuseHeader(connection, `it names ${JSON.stringify(name)}: this proxy is no gateway`);
+    }
+    const at = connection.destination?.withPort(port);
+    if (at === undefined) return this.refuseHeader(connection, 'there is no address to go with its port');
+    if (!connection.direct) {
+      if (port === connection.destination?.port) return this.admit(connection);
+      return this.refuseHeader(connection, `it names port ${port}, and the connection went to another`);
+    }
+    if (connection.clientIdentity === undefined) {
+      return this.owner.refuse(connection, 'policy', 'a direct connection needs a client with an identity');
+    }
+    if (this.parts.host.isOwn(at)) {
+      return this.owner.refuse(
+        connection,
+        'own_port',
+        `the transport header names port ${port} of this proxy`,
+      );
+    }
+    connection.destination = at;
+    if (this.enter(connection, at, [at])) this.admit(connection);
+  }
+
+  private refuseHeader(connection: ProxyConnection, why: string): void {
+    this.owner.refuse(connection, 'transport_header', `the transport header: ${why}`);
+  }
+
   private proceed(
     connection: ProxyConnection,
-    policy: Policy,
     destination: SocketAddress,
     addresses: readonly SocketAddress[],
   ): void {
-    const verdict = judge(policy, connection.peer, this.settings.clusterNetworks);
-    if (verdict === 'deny') {
-      return this.owner.refuse(connection, 'policy', `policy ${policy} does not let this client in`);
+    connection.destination = destination;
+    const plain = this.verdict(connection, false);
+    const { enabled } = this.parts.tls;
+    if (plain === 'deny' && !(enabled && this.verdict(connection, true) !== 'deny')) {
+      return this.owner.refuse(connection, 'policy', this.denial(connection));
     }
-    if (verdict === 'audit')
-      log.info('audit', { client: connection.peer.toString(), target: destination.toString() });
+    if (!this.enter(connection, destination, addresses)) return;
+    if (!enabled) return this.admit(connection, DISABLED);
+    const { serverFirst } = connection.target as ApplicationPort;
+    const atOnce = serverFirst || this.settings.opaquePorts.has(destination.port);
+    this.opening.start(connection, plain !== 'deny', atOnce);
+  }
+
+  /** Makes the connection one of its application port; false when it was refused. */
+  private enter(
+    connection: ProxyConnection,
+    destination: SocketAddress,
+    addresses: readonly SocketAddress[],
+  ): boolean {
     const port = this.ports.obtain(destination.key, performance.now(), () =>
       this.open(destination, addresses),
     );
     if (port === undefined) {
-      return this.owner.refuse(
-        connection,
-        'too_many_waiting',
-        'every place for an application port is in use',
-      );
+      this.owner.refuse(connection, 'too_many_waiting', 'every place for an application port is in use');
+      return false;
     }
     port.users++;
-    port.series.opened();
     connection.target = port;
-    connection.series = port.series;
     connection.picker = port.picker;
-    this.forward.start(connection);
+    return true;
+  }
+
+  /** All is known that will be: judges, and lets it through. `labels` are of a client without mutual TLS. */
+  private admit(connection: ProxyConnection, labels?: Labels): void {
+    const verdict = this.verdict(connection, connection.clientIdentity !== undefined);
+    if (verdict === 'deny') return this.owner.refuse(connection, 'policy', this.denial(connection));
+    if (verdict === 'audit') this.audit(connection);
+    const port = connection.target as ApplicationPort;
+    connection.series = this.seriesOf(port, labels ?? mutualTls(connection.clientIdentity?.text));
+    connection.series.opened();
+    this.parts.forward.proceed(connection);
+  }
+
+  private audit(connection: ProxyConnection): void {
+    const line = this.auditLines.take('audit');
+    if (line === undefined) return;
+    log.info('audit', {
+      client: connection.peer.toString(),
+      identity: connection.clientIdentity?.text,
+      target: connection.destination?.toString(),
+      ...line,
+    });
+  }
+
+  private policyOf(connection: ProxyConnection): Policy {
+    const { portPolicies, defaultPolicy } = this.policies;
+    return portPolicies.get(connection.destination?.port ?? 0) ?? defaultPolicy;
+  }
+
+  private verdict(connection: ProxyConnection, authenticated: boolean): Verdict {
+    return judge(this.policyOf(connection), connection.peer, authenticated, this.policies.clusterNetworks);
+  }
+
+  private denial(connection: ProxyConnection): string {
+    const who = connection.clientIdentity?.text ?? 'a client without an identity';
+    return `policy ${this.policyOf(connection)} does not let ${who} in from there`;
+  }
+
+  private seriesOf(port: ApplicationPort, labels: Labels): TransportSeries {
+    const key = `${labels.tls} ${labels.client_id ?? ''}`;
+    let series = port.series.get(key);
+    if (series === undefined) {
+      const { destination } = port;
+      series = new TransportSeries(
+        this.parts.slab,
+        sourceLabels('inbound', destination, destination.toString(), labels),
+      );
+      port.series.set(key, series);
+    }
+    return series;
   }
 
   private open(destination: SocketAddress, addresses: readonly SocketAddress[]): ApplicationPort {
+    const labels = this.parts.tls.enabled ? LOOPBACK : DISABLED;
     const endpoints = addresses.map((address) => {
-      const series = new TransportSeries(this.slab, destinationLabels('inbound', address, {}));
+      const series = new TransportSeries(this.parts.slab, destinationLabels('inbound', address, labels));
       const snapshot = { ip: address.ip, port: address.port, weight: 1, labels: {} };
       return new Endpoint(snapshot, series, DEFAULT_CONNECT_MS, performance.now());
     });
-    return {
-      series: new TransportSeries(this.slab, sourceLabels('inbound', destination, destination.toString())),
-      endpoints,
-      picker: new InOrder(endpoints),
-      users: 0,
-      usedMs: 0,
-    };
+    const picker = new InOrder(endpoints);
+    return { destination, series: new Map(), endpoints, picker, serverFirst: false, users: 0, usedMs: 0 };
   }
+}
+
+/** Labels as linkerd2-proxy has them. */
+const DISABLED: Labels = { tls: 'disabled' };
+const LOOPBACK: Labels = { tls: 'no_identity', no_tls_reason: 'loopback' };
+const NO_CLIENT_HELLO: Labels = { tls: 'no_identity', no_tls_reason: 'no_tls_from_remote' };
+const OPAQUE_TLS: Labels = { tls: 'opaque' };
+
+function mutualTls(clientId = ''): Labels {
+  return { tls: 'true', client_id: clientId };
 }

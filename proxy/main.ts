@@ -3,6 +3,7 @@ import { type AdminServer, startAdmin } from './admin/admin.ts';
 import { type Config, describeConfig } from './config/config.ts';
 import { Discovery } from './control/discovery.ts';
 import { FileSource } from './control/file-source.ts';
+import { IdentityFiles } from './control/identity-files.ts';
 import { drain, Lifecycle, type Stoppable } from './control/lifecycle.ts';
 import { type ListenerRequest, Listeners } from './control/listeners.ts';
 import { Workers } from './control/workers.ts';
@@ -62,12 +63,18 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
     config.discovery.map(({ path }) => new FileSource(path, { namespace: config.workload.namespace })),
   );
   addControlMetrics(registry, discovery);
+  const identity =
+    config.identity.source === 'none'
+      ? undefined
+      : new IdentityFiles(config.identity, (newest) => workers?.setIdentity(newest));
+  if (identity !== undefined) addIdentityMetrics(registry, identity);
   const listeners = new Listeners(listenerRequests(config), config.workers);
   let workers: Workers | undefined;
   let admin: AdminServer | undefined;
   const stopAll = async (): Promise<void> => {
     await workers?.stop();
     discovery.close();
+    identity?.close();
     await admin?.close();
     listeners.close();
   };
@@ -76,7 +83,7 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
       listen: config.admin.listen,
       tokenFile: config.admin.tokenFile,
       context: {
-        readiness: () => readiness(workers, discovery, lifecycle),
+        readiness: () => readiness(workers, discovery, identity, lifecycle),
         metrics: () => registry.render(),
         config: () => describeConfig(config),
         env: process.env,
@@ -99,6 +106,8 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
     registry.counter('ferrule_worker_restarts_total', 'Workers that threw and were replaced', [], () => [
       { labels: {}, value: started.restarts },
     ]);
+    // Before the workers, which would refuse what they cannot secure.
+    await identity?.start();
     await Promise.all([discovery.start(), started.start()]);
   } catch (error) {
     await stopAll();
@@ -129,9 +138,9 @@ function listenerRequests(config: Config): ListenerRequest[] {
       role: { kind: 'outbound-service', service } as const,
     })),
     ...inbound.listen.map((address) => ({ address, role: { kind: 'inbound' } as const })),
-    ...inbound.ports.map(({ listen, port, policy }) => ({
+    ...inbound.ports.map(({ listen, port }) => ({
       address: listen,
-      role: { kind: 'inbound-port', port, policy } as const,
+      role: { kind: 'inbound-port', port } as const,
     })),
   ];
 }
@@ -141,22 +150,34 @@ function workerSettings(config: Config, ownAddresses: readonly string[]) {
   const { inbound } = config;
   return {
     ownAddresses,
+    identityEnabled: config.identity.source !== 'none',
     outbound: { originalDst, requireIdentity, unknown, discoveryTimeoutMs },
     inbound: {
       originalDst: inbound.originalDst,
-      defaultPolicy: inbound.defaultPolicy,
-      clusterNetworks: inbound.clusterNetworks.map(String),
+      opaquePorts: inbound.opaquePorts,
+      policies: {
+        defaultPolicy: inbound.defaultPolicy,
+        portPolicies: inbound.ports.map(({ port, policy }) => [port, policy] as const),
+        clusterNetworks: inbound.clusterNetworks.map(String),
+      },
     },
     log: config.log,
   };
 }
 
 /** Every part that must work before the application may be reached has its reasons here. */
-function readiness(workers: Workers | undefined, discovery: Discovery, lifecycle: Lifecycle) {
+function readiness(
+  workers: Workers | undefined,
+  discovery: Discovery,
+  identity: IdentityFiles | undefined,
+  lifecycle: Lifecycle,
+) {
+  const unproven = identity?.unready();
   const reasons = [
     ...(lifecycle.stopping ? ['shutting down'] : []),
     ...(workers?.ready ? [] : ['a worker is not running']),
     ...discoveryReasons(discovery),
+    ...(unproven === undefined ? [] : [unproven]),
   ];
   return { ready: reasons.length === 0, reasons };
 }
@@ -168,6 +189,35 @@ function discoveryReasons(discovery: Discovery): string[] {
     .map(
       ({ name, health }) => `discovery ${name} has no answer yet${health.error ? `: ${health.error}` : ''}`,
     );
+}
+
+/** Linkerd's names where it has the family. */
+function addIdentityMetrics(registry: MetricsRegistry, identity: IdentityFiles): void {
+  const one = (value: number | undefined) =>
+    value === undefined ? [] : [{ labels: { identity: identity.current?.identity ?? '' }, value }];
+  const seconds = (ms: number | undefined) => one(ms === undefined ? undefined : ms / 1000);
+  const labels = ['identity'];
+  registry.gauge(
+    'identity_cert_expiration_timestamp_seconds',
+    'When our certificate ends, in seconds since 1970',
+    labels,
+    () => seconds(identity.current?.notAfterMs),
+  );
+  registry.gauge(
+    'ferrule_identity_trust_anchor_expiration_timestamp_seconds',
+    'When the last of our trust anchors ends, in seconds since 1970',
+    labels,
+    () => seconds(identity.current?.trustAnchorNotAfterMs),
+  );
+  registry.counter('identity_cert_refresh_count', 'Certificates taken into use', labels, () =>
+    one(identity.reloads),
+  );
+  registry.counter(
+    'ferrule_identity_reload_failures_total',
+    'Changes of the identity files that could not be used',
+    labels,
+    () => one(identity.failures),
+  );
 }
 
 function addControlMetrics(registry: MetricsRegistry, discovery: Discovery): void {

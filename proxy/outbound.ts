@@ -1,7 +1,7 @@
 /**
  * The way of a connection out of the application:
  *
- *   accept → target → look-up (held) → balance → connect → relay → account
+ *   accept → target → look-up (held) → balance → connect → (mutual TLS → transport header) → relay → account
  *
  * The destination is what the kernel says it was before the redirect, or the service of an explicit listener; nothing the
  * client sends changes it.
@@ -27,11 +27,14 @@ import type { SpineOwner } from './model/spine.ts';
 import type { EndpointSnapshot, Labels, TargetKey, TargetSnapshot } from './model/target.ts';
 import type { ConnectionId, Engine } from './native/engine.ts';
 import { type Target, Targets } from './route/targets.ts';
+import { endpointTls } from './tls/client.ts';
 
 /** The part of the configuration this spine follows. */
 export interface OutboundSettings {
   readonly originalDst: OriginalDstMode;
   readonly requireIdentity: boolean;
+  /** This proxy has an identity of its own. */
+  readonly identity: boolean;
   readonly unknown: 'forward' | 'refuse';
   readonly discoveryTimeoutMs: number;
 }
@@ -67,7 +70,7 @@ export class Outbound {
       lookUp: (key) => lookUps.lookUp(key),
       release: (key) => lookUps.release(key),
       openSeries: (key, destination) =>
-        new TransportSeries(this.slab, sourceLabels('outbound', destination, key)),
+        new TransportSeries(this.slab, sourceLabels('outbound', destination, key, this.clientLabels)),
       retire: (target) => {
         target.series.release();
         for (const endpoint of target.endpoints) endpoint.series.release();
@@ -174,21 +177,15 @@ export class Outbound {
     if (target.picker === undefined) return this.refuseEndpoints(connection, target, snapshot);
     this.engine.deadline(connection.client, 0);
     connection.picker = target.picker;
-    this.forward.start(connection);
+    this.forward.proceed(connection);
   }
 
   /** Endpoints there are, but none that may be dialled. */
   private refuseEndpoints(connection: ProxyConnection, target: Target, snapshot: TargetSnapshot): void {
-    if (endpointsOf(target, snapshot).some((endpoint) => endpoint.identity !== undefined)) {
-      const message =
-        'every endpoint has an identity, and this version has no mutual TLS: never sent in plaintext';
-      return this.owner.refuse(connection, 'mtls_unavailable', message);
-    }
-    if (this.settings.requireIdentity) {
-      const message = 'no endpoint has an identity, and outbound.requireIdentity is set';
-      return this.owner.refuse(connection, 'identity_required', message);
-    }
-    this.owner.refuse(connection, 'own_port', 'every endpoint is a port of this proxy');
+    const own = endpointsOf(target, snapshot).every((endpoint) => this.host.isOwn(addressOf(endpoint)));
+    if (own) return this.owner.refuse(connection, 'own_port', 'every endpoint is a port of this proxy');
+    const message = 'no endpoint has an identity, and outbound.requireIdentity is set';
+    this.owner.refuse(connection, 'identity_required', message);
   }
 
   /** Makes the endpoints of a snapshot; those that stay keep their figures. */
@@ -200,9 +197,13 @@ export class Outbound {
     const gone = balancer.update(usable, nowMs, (endpoint, initialMs) => {
       const series = new TransportSeries(
         this.slab,
-        destinationLabels('outbound', addressOf(endpoint), { ...shared, ...endpoint.labels }),
+        destinationLabels('outbound', addressOf(endpoint), {
+          ...this.endpointLabels(endpoint),
+          ...shared,
+          ...endpoint.labels,
+        }),
       );
-      return new Endpoint(endpoint, series, initialMs, nowMs);
+      return new Endpoint(endpoint, series, initialMs, nowMs, endpointTls(endpoint));
     });
     for (const endpoint of gone) endpoint.series.release();
     target.endpoints = balancer.endpoints;
@@ -212,10 +213,20 @@ export class Outbound {
   }
 
   private usable(endpoint: EndpointSnapshot, snapshot: TargetSnapshot): boolean {
-    // An identity has to be proven, and without mutual TLS nobody can: such an endpoint is not dialled.
-    if (endpoint.identity !== undefined) return false;
-    if (this.settings.requireIdentity && snapshot.kind !== 'unknown') return false;
-    return !this.host.isOwn(addressOf(endpoint));
+    const mayBePlain = !this.settings.requireIdentity || snapshot.kind === 'unknown';
+    return (endpoint.identity !== undefined || mayBePlain) && !this.host.isOwn(addressOf(endpoint));
+  }
+
+  /** Labels as linkerd2-proxy has them: who dials us here is on this host. */
+  private get clientLabels(): Labels {
+    return this.settings.identity ? { tls: 'no_identity', no_tls_reason: 'loopback' } : { tls: 'disabled' };
+  }
+
+  private endpointLabels({ identity }: EndpointSnapshot): Labels {
+    if (identity !== undefined) return { tls: 'true', server_id: identity };
+    return this.settings.identity
+      ? { tls: 'no_identity', no_tls_reason: 'not_provided_by_service_discovery' }
+      : { tls: 'disabled' };
   }
 }
 
@@ -237,8 +248,9 @@ function endpointsOf(target: Target, snapshot: TargetSnapshot): readonly Endpoin
   }
 }
 
+/** Where an endpoint is dialled. */
 function addressOf(endpoint: EndpointSnapshot): SocketAddress {
-  const address = parseIp(endpoint.ip, endpoint.port);
+  const address = parseIp(endpoint.ip, endpoint.proxyPort ?? endpoint.port);
   if (address === undefined)
     throw new Error(`discovery gave an endpoint without an IP literal: ${endpoint.ip}`);
   return address;

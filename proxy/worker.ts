@@ -9,23 +9,39 @@ import {
   parseSocketAddress,
 } from './core/address.ts';
 import { errnoName } from './core/errno.ts';
+import { LineBudget } from './core/line-budget.ts';
 import { log } from './core/log.ts';
+import { alertName } from './core/tls-alert.ts';
 import { type ForwardOwner, TcpForward } from './forward/tcp.ts';
-import { Inbound } from './inbound.ts';
+import { Inbound, type PolicySettings } from './inbound.ts';
+import { Handshakes } from './metrics/handshakes.ts';
+import { OpeningMetrics } from './metrics/opening.ts';
 import { type RefusalReason, Refusals } from './metrics/refusals.ts';
 import { MetricsSlab } from './metrics/slab.ts';
 import type { ProxyConnection } from './model/connection.ts';
 import {
   type FromWorker,
   type ListenerRole,
+  type PolicyMessage,
   type Side,
   sideOf,
   type ToWorker,
   type WorkerSettings,
 } from './model/messages.ts';
 import type { SpineOwner } from './model/spine.ts';
-import { type ConnectionId, Engine, type EngineHandler, indexOf, RELAY_OPERATION } from './native/engine.ts';
+import {
+  type ConnectionId,
+  Engine,
+  type EngineHandler,
+  indexOf,
+  OUR_ALERT,
+  RELAY_OPERATION,
+} from './native/engine.ts';
+import type { TlsReport } from './native/tls-report.ts';
 import { Outbound } from './outbound.ts';
+import { TlsClient } from './tls/client.ts';
+import { Credentials } from './tls/credentials.ts';
+import { TlsServer } from './tls/server.ts';
 
 /** How often idle targets and metric series are looked for, in ms. Both live for a minute and more. */
 const SWEEP_MS = 10_000;
@@ -35,6 +51,9 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   private readonly slab: MetricsSlab;
   private readonly refusals: Refusals;
   private readonly engine: Engine;
+  private readonly handshakes: Handshakes;
+  private readonly credentials: Credentials;
+  private readonly alertLines = new LineBudget();
   private readonly forward: TcpForward;
   private readonly inbound: Inbound;
   private readonly outbound: Outbound;
@@ -52,7 +71,11 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     this.refusals = new Refusals(this.slab);
     this.engine = new Engine(this, this.slab.values);
     const redirected = settings.listeners.some(({ role }) => role.kind === 'outbound');
-    this.forward = new TcpForward(this.engine, redirected, this);
+    this.handshakes = new Handshakes(this.slab);
+    this.credentials = new Credentials(this.engine, settings.identityEnabled);
+    if (settings.identity !== undefined) this.credentials.apply(settings.identity);
+    const tlsClient = new TlsClient(this.engine, this.credentials, this.handshakes);
+    this.forward = new TcpForward(this.engine, redirected, tlsClient, this);
     const own = settings.ownAddresses.map((text) => required(parseSocketAddress(text), text));
     const parts = {
       engine: this.engine,
@@ -61,9 +84,19 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       forward: this.forward,
       owner: this,
     };
-    const clusterNetworks = settings.inbound.clusterNetworks.map((text) => required(Cidr.parse(text), text));
-    this.inbound = new Inbound({ ...settings.inbound, clusterNetworks }, parts);
-    this.outbound = new Outbound(settings.outbound, parts, {
+    this.inbound = new Inbound(
+      {
+        originalDst: settings.inbound.originalDst,
+        opaquePorts: new Set(settings.inbound.opaquePorts),
+        policies: policiesOf(settings.inbound.policies),
+      },
+      {
+        ...parts,
+        tls: new TlsServer(this.engine, this.credentials, this.handshakes),
+        openings: new OpeningMetrics(this.slab),
+      },
+    );
+    this.outbound = new Outbound({ ...settings.outbound, identity: settings.identityEnabled }, parts, {
       lookUp: (key) => post({ type: 'look-up', key }),
       release: (key) => post({ type: 'release', key }),
     });
@@ -85,6 +118,10 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       case 'log-level':
         log.level = message.level;
         return;
+      case 'identity':
+        return this.credentials.apply(message.identity);
+      case 'policies':
+        return this.inbound.applyPolicies(policiesOf(message.policies), this.inboundConnections());
       case 'unlisten':
         this.unlisten(message.side);
         return this.post({ type: 'unlistened', side: message.side });
@@ -108,7 +145,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       case 'outbound-service':
         return this.outbound.acceptFor(role.service, id, peer);
       case 'inbound-port':
-        return this.inbound.acceptFor(role.port, role.policy, id, peer);
+        return this.inbound.acceptFor(role.port, id, peer);
       case 'outbound':
         return local === undefined
           ? this.engine.reset(id)
@@ -126,13 +163,34 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   connectFailed(id: ConnectionId, errno: number): void {
     const connection = this.disown(id);
     if (connection?.upstream !== id) return;
-    this.forward.failed(connection, errno);
+    connection.sockets--;
+    this.forward.ended(connection, errno);
     this.settle(connection);
   }
 
-  closed(id: ConnectionId, errno: number): void {
+  secured(id: ConnectionId, report: TlsReport): void {
+    const connection = this.connections[indexOf(id)];
+    if (connection?.client === id) this.inbound.secured(connection, report);
+    else if (connection?.upstream === id) this.forward.secured(connection, report);
+  }
+
+  tlsFailed(id: ConnectionId, report: TlsReport): void {
+    const connection = this.connections[indexOf(id)];
+    if (connection?.client === id) this.inbound.tlsFailed(connection, report);
+    else if (connection?.upstream === id) this.forward.tlsFailed(connection, report);
+  }
+
+  closed(
+    id: ConnectionId,
+    errno: number,
+    _byOther: boolean,
+    _bytesRead: number,
+    _bytesWritten: number,
+    alert: number,
+  ): void {
     const connection = this.disown(id);
     if (connection === undefined) return;
+    if (alert >= 0) this.alerted(connection, id, alert);
     connection.sockets--;
     if (connection.client === id) {
       connection.series?.closed(errno);
@@ -147,7 +205,22 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
 
   deadline(id: ConnectionId): void {
     const connection = this.connections[indexOf(id)];
-    if (connection?.client === id) this.outbound.timedOut(connection);
+    if (connection === undefined) return;
+    if (connection.client !== id) this.forward.timedOut(connection);
+    else if (connection.direction === 'inbound') this.inbound.timedOut(connection);
+    else this.outbound.timedOut(connection);
+  }
+
+  data(id: ConnectionId, offset: number, length: number): void {
+    const connection = this.connections[indexOf(id)];
+    if (connection?.direction !== 'inbound') return this.unexpected(id, 'data');
+    this.inbound.received(connection, id, this.engine.slab.subarray(offset, offset + length));
+  }
+
+  end(id: ConnectionId): void {
+    const connection = this.connections[indexOf(id)];
+    if (connection?.direction !== 'inbound') return this.unexpected(id, 'end');
+    this.inbound.ended(connection, id);
   }
 
   acceptPaused(listener: number, errno: number): void {
@@ -162,15 +235,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     log.info('accepting again', { listener: this.roles.get(listener)?.kind });
   }
 
-  // Opaque connections are relayed natively: TypeScript sees neither their bytes nor their pauses.
-  data(id: ConnectionId): void {
-    this.unexpected(id, 'data');
-  }
-
-  end(id: ConnectionId): void {
-    this.unexpected(id, 'end');
-  }
-
+  // Connections are relayed natively: TypeScript sees neither their pauses nor, beyond their first bytes, what they carry.
   blocked(id: ConnectionId): void {
     this.unexpected(id, 'blocked');
   }
@@ -198,8 +263,33 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     this.engine.reset(connection.client);
   }
 
-  gaveUp(connection: ProxyConnection, detail: string): void {
-    this.refuse(connection, 'connect', `no endpoint could be reached; last: ${detail}`);
+  upstreamReady(connection: ProxyConnection): void {
+    this.inbound.upstreamReady(connection);
+  }
+
+  gaveUp(connection: ProxyConnection, reason: RefusalReason, detail: string): void {
+    this.refuse(connection, reason, `no endpoint could be reached; last: ${detail}`);
+  }
+
+  /** Mutual TLS broke behind its handshake. A server that does not want us says so only here (RFC 8446 section 4.4.2.4). */
+  private alerted(connection: ProxyConnection, socket: ConnectionId, alert: number): void {
+    const ours = alert >= OUR_ALERT;
+    const number = ours ? alert - OUR_ALERT : alert;
+    const side = socket === connection.client ? 'src' : 'dst';
+    this.handshakes.alerted(connection.direction, side, ours ? 'us' : 'peer', number);
+    const line = this.alertLines.take('alert');
+    if (line === undefined) return;
+    log.warn(ours ? 'the peer broke TLS, and was cut off' : 'the peer ended TLS with an alert', {
+      direction: connection.direction,
+      peer: side === 'src' ? connection.peer.toString() : connection.endpoint?.address.toString(),
+      alert: alertName(number),
+      ...line,
+    });
+  }
+
+  private *inboundConnections(): Iterable<ProxyConnection> {
+    for (const connection of new Set(this.connections))
+      if (connection?.direction === 'inbound') yield connection;
   }
 
   private unlisten(side: Side): void {
@@ -234,6 +324,14 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     this.outbound.evict(nowMs);
     this.slab.sweep(nowMs);
   }
+}
+
+function policiesOf({ defaultPolicy, portPolicies, clusterNetworks }: PolicyMessage): PolicySettings {
+  return {
+    defaultPolicy,
+    portPolicies: new Map(portPolicies),
+    clusterNetworks: clusterNetworks.map((text) => required(Cidr.parse(text), text)),
+  };
 }
 
 function required<T>(value: T | undefined, text: string): T {

@@ -6,20 +6,20 @@ import type { Policy } from '../model/policy.ts';
 export type Verdict = 'allow' | 'deny' | 'audit';
 
 /**
- * Judges a connection without a verified client identity, the only kind there is without mutual TLS. Loopback is always
- * allowed: whoever is there could dial the application itself.
+ * Judges a connection. Loopback is always allowed: whoever is there could dial the application itself.
+ * @param authenticated the client has proved an identity by mutual TLS
  */
-export function judge(policy: Policy, peer: SocketAddress, clusterNetworks: readonly Cidr[]): Verdict {
-  switch (policy) {
-    case 'all-unauthenticated':
-      return 'allow';
-    case 'audit':
-      return 'audit';
-    case 'cluster-unauthenticated':
-      return isLoopback(peer) || clusterNetworks.some((network) => network.contains(peer)) ? 'allow' : 'deny';
-    case 'all-authenticated':
-    case 'cluster-authenticated':
-    case 'deny':
-      return isLoopback(peer) ? 'allow' : 'deny';
-  }
+export function judge(
+  policy: Policy,
+  peer: SocketAddress,
+  authenticated: boolean,
+  clusterNetworks: readonly Cidr[],
+): Verdict {
+  if (policy === 'audit') return 'audit';
+  if (policy === 'all-unauthenticated' || isLoopback(peer)) return 'allow';
+  if (policy === 'deny') return 'deny';
+  const needsIdentity = policy === 'all-authenticated' || policy === 'cluster-authenticated';
+  if (needsIdentity && !authenticated) return 'deny';
+  const anywhere = policy === 'all-authenticated';
+  return anywhere || clusterNetworks.some((network) => network.contains(peer)) ? 'allow' : 'deny';
 }

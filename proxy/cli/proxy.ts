@@ -15,8 +15,6 @@ import {
   parseOptions,
 } from './command.ts';
 
-const SETTINGS_HERE = NAMED_SETTINGS.filter(({ setting }) => setting.inThisVersion);
-
 const FACE: CommandFace<Record<string, OptionSpec>> = {
   name: 'proxy',
   summary: 'run the sidecar proxy',
@@ -32,7 +30,7 @@ A LIST is separated by commas; [] is the empty list. Durations are written 500ms
     'print-hosts': {
       help: 'print lines for /etc/hosts that give services with a virtual IP their names, and end',
     },
-    ...Object.fromEntries(SETTINGS_HERE.map((named) => [named.flag, settingOption(named)])),
+    ...Object.fromEntries(NAMED_SETTINGS.map((named) => [named.flag, settingOption(named)])),
   },
   examples: [
     'ferrule proxy --print-config > ferrule.yaml',
@@ -96,7 +94,7 @@ async function printHosts(config: Config): Promise<number> {
 
 function givenSettings(options: ParsedOptions<Record<string, OptionSpec>>): Record<string, string> {
   const flags: Record<string, string> = {};
-  for (const { flag, setting } of SETTINGS_HERE) {
+  for (const { flag, setting } of NAMED_SETTINGS) {
     const given = options.list(flag);
     if (given.length > 0) flags[flag] = setting.shape.isList ? given.join(',') : given[given.length - 1];
   }

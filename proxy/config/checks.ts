@@ -19,6 +19,8 @@ export function checkTogether(values: All, findings: Findings): void {
   checkClusterNetworks(values, findings);
   checkSources(values, findings);
   checkShutdown(values, findings);
+  checkIdentity(values, findings);
+  checkPolicies(values, findings);
 }
 
 function boundAddresses({ outbound, inbound, admin }: All): readonly Bound[] {
@@ -106,6 +108,43 @@ function checkShutdown({ shutdown }: All, findings: Findings): void {
       place,
       'shutdown.drainDelay',
       'must not be longer than shutdown.grace, which includes it',
+    );
+  }
+}
+
+function checkIdentity({ identity, outbound }: All, findings: Findings): void {
+  const place = findings.settingPlace('identity.source');
+  for (const name of ['certificate', 'key', 'trustAnchors'] as const) {
+    const setting = `identity.${name}`;
+    const own = findings.settingPlace(setting);
+    const missing = identity[name] === undefined && !findings.isWrong(setting);
+    if (identity.source === 'files' && missing && place !== undefined) {
+      findings.report(place, setting, 'is needed by identity.source: files');
+    } else if (identity.source === 'none' && own !== undefined && !findings.isWrong('identity.source')) {
+      findings.report(own, setting, 'needs identity.source: files');
+    }
+  }
+  const wanted = findings.settingPlace('outbound.requireIdentity');
+  if (!outbound.requireIdentity || identity.source !== 'none' || wanted === undefined) return;
+  if (findings.isWrong('identity.source')) return;
+  findings.report(wanted, 'outbound.requireIdentity', 'needs an identity of our own: identity.source: files');
+}
+
+/** A port is a port, whichever listener leads to it. */
+function checkPolicies({ inbound }: All, findings: Findings): void {
+  for (const [index, entry] of inbound.ports.entries()) {
+    const origin = findings.origin(entry);
+    const policyOf = ({ policy }: typeof entry) => policy ?? inbound.defaultPolicy;
+    const other = inbound.ports
+      .slice(0, index)
+      .find(
+        ({ port, policy }) => port === entry.port && (policy ?? inbound.defaultPolicy) !== policyOf(entry),
+      );
+    if (other === undefined || origin === undefined) continue;
+    findings.report(
+      origin.place,
+      `${origin.name}.policy`,
+      `port ${entry.port} has policy ${policyOf(other)} already: there is one policy per port`,
     );
   }
 }

@@ -23,7 +23,15 @@ export interface Config {
     readonly zone: string | undefined;
   };
   readonly trustDomain: string;
-  readonly identity: { readonly source: 'none' };
+  readonly identity:
+    | { readonly source: 'none' }
+    /** Absolute paths of PEM files. */
+    | {
+        readonly source: 'files';
+        readonly certificate: string;
+        readonly key: string;
+        readonly trustAnchors: string;
+      };
   /** Asked in this order; paths are absolute. */
   readonly discovery: readonly { readonly source: 'file'; readonly path: string }[];
   readonly outbound: {
@@ -44,6 +52,8 @@ export interface Config {
     readonly listen: readonly SocketAddress[];
     readonly originalDst: OriginalDstMode;
     readonly defaultPolicy: Policy;
+    /** Ports whose application is dialled without waiting for the client. */
+    readonly opaquePorts: readonly number[];
     /** What the `cluster-…` policies mean by the cluster. */
     readonly clusterNetworks: readonly Cidr[];
     /** Explicit listeners for the application's `port` on loopback; port 0 in `listen` is any free port. */

@@ -60,12 +60,6 @@ export function choice<const T extends string>(
   };
 }
 
-/** A setting of Ferrule's design that this version cannot honour: refused rather than ignored. */
-export function notYet(what: string): Kind<never> {
-  const mistake = new Mistake(`must be left out: this version has no ${what}`);
-  return { allowed: 'left out', parse: () => mistake, format: String };
-}
-
 /** `true` or `false`. */
 export const flag: Kind<boolean> = kind('true or false', (text) =>
   text === 'true' || text === 'false' ? text === 'true' : undefined,

@@ -199,7 +199,7 @@ function build(values: Values<typeof SETTINGS>, file: string | undefined): Confi
     ...values,
     file: file === undefined ? undefined : resolve(file),
     workload: { ...workload, pod: workload.pod ?? hostname() },
-    identity: { source: values.identity.source },
+    identity: identityOf(values.identity),
     outbound: { ...outboundRest, discoveryTimeoutMs: discoveryTimeout },
     inbound: {
       ...inbound,
@@ -212,6 +212,14 @@ function build(values: Values<typeof SETTINGS>, file: string | undefined): Confi
       drainDelayMs: Math.min(values.shutdown.drainDelay, values.shutdown.grace),
     },
   };
+}
+
+/** `checkTogether` has seen to it that files come with all three paths. */
+function identityOf({ source, certificate, key, trustAnchors }: Values<typeof SETTINGS>['identity']) {
+  if (source === 'none' || certificate === undefined || key === undefined || trustAnchors === undefined) {
+    return { source: 'none' } as const;
+  }
+  return { source: 'files', certificate, key, trustAnchors } as const;
 }
 
 /** Shorter of the path as given and relative to here. */

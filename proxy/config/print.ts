@@ -23,7 +23,6 @@ export function printDefaultConfig(): string {
   let text = HEADER;
   let section = '';
   for (const named of NAMED_SETTINGS) {
-    if (!named.setting.inThisVersion) continue;
     const [key, inner] = named.name.split('.');
     if (inner !== undefined && key !== section) text += `\n# ${SECTIONS[key]}\n${key}:\n`;
     if (inner === undefined) text += '\n';

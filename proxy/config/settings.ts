@@ -24,15 +24,12 @@ export class Setting<T> {
   readonly help: string;
   /** Given where the default does not show how a value is written. */
   readonly example: Example | undefined;
-  /** False for what the design has and this version refuses. */
-  readonly inThisVersion: boolean;
 
-  constructor(shape: Shape<T>, initial: T, help: string, example?: Example, inThisVersion = true) {
+  constructor(shape: Shape<T>, initial: T, help: string, example?: Example) {
     this.shape = shape;
     this.default = initial;
     this.help = help;
     this.example = example;
-    this.inThisVersion = inThisVersion;
   }
 }
 
@@ -44,11 +41,11 @@ function withoutDefault<T>(shape: Shape<T>, help: string, example: string): Sett
   return new Setting<T | undefined>(shape, undefined, help, { yaml: example, text: example });
 }
 
-function later(what: string): Setting<undefined> {
-  return new Setting<undefined>(scalar(kinds.notYet(what)), undefined, '', undefined, false);
-}
+/**
+ * What Linkerd takes for opaque by default: SMTP, MySQL, Galera, PostgreSQL, Redis, Elasticsearch's transport, memcached.
+ */
+const OPAQUE_PORTS: readonly number[] = [25, 587, 3306, 4444, 5432, 6379, 9300, 11_211];
 
-const MTLS = 'mutual TLS';
 const originalDst = scalar(kinds.choice(['auto', 'required', 'off']));
 const ORIGINAL_DST_HELP =
   'Take the destination from iptables: auto (the local address where there was no redirect), required, off.';
@@ -68,13 +65,17 @@ export const SETTINGS = {
   ),
   identity: {
     source: setting(
-      scalar(kinds.choice(['none'], { files: `it has no ${MTLS}`, controller: `it has no ${MTLS}` })),
+      scalar(kinds.choice(['none', 'files'], { controller: 'it has no controller' })),
       'none',
-      'Where our certificate comes from: none (this version has no mutual TLS).',
+      'Where our certificate comes from: files, or none: no mutual TLS.',
     ),
-    certificate: later(MTLS),
-    key: later(MTLS),
-    trustAnchors: later(MTLS),
+    certificate: withoutDefault(
+      scalar(kinds.path),
+      'With files: our certificate and its intermediates (PEM).',
+      'tls.crt',
+    ),
+    key: withoutDefault(scalar(kinds.path), 'Its key (PEM, not encrypted).', 'tls.key'),
+    trustAnchors: withoutDefault(scalar(kinds.path), 'Whom we trust: roots (PEM).', 'ca.crt'),
   },
   discovery: setting(
     list(
@@ -148,6 +149,11 @@ export const SETTINGS = {
       yaml: '[ 10.0.0.0/8, "fd00::/8" ]',
       text: '10.0.0.0/8,fd00::/8',
     }),
+    opaquePorts: setting(
+      list(scalar(kinds.port)),
+      OPAQUE_PORTS,
+      'Application ports that do not speak HTTP, many with a server that speaks\nfirst: the application is dialled at once.',
+    ),
     ports: setting(
       list(
         record(

@@ -10,6 +10,7 @@ import { SLAB_BYTES } from '../metrics/slab.ts';
 import {
   type FromWorker,
   type ListenerGrant,
+  type OwnIdentity,
   type Side,
   sideOf,
   type ToWorker,
@@ -33,7 +34,7 @@ const CONNECTIONS_FIGURE = ENGINE_FIGURES.findIndex(({ name }) => name === 'ferr
 const ACCEPTED_FIGURE = ENGINE_FIGURES.findIndex(({ name }) => name === 'ferrule_engine_accepted_total');
 
 /** What all workers are told. */
-export type SharedSettings = Omit<WorkerSettings, 'worker' | 'metrics' | 'listeners'>;
+export type SharedSettings = Omit<WorkerSettings, 'worker' | 'metrics' | 'listeners' | 'identity'>;
 
 interface Member {
   readonly thread: Worker;
@@ -64,6 +65,7 @@ export class Workers {
   private readonly announced = new Map<Announcement['type'], Announcement>();
   /** Sides that accept no more, and who has yet to say so. */
   private readonly unlistening = new Map<Side, Unlistening>();
+  private identity: OwnIdentity | undefined;
   private nextNumber = 0;
   private stopping = false;
   /** Workers that threw and were replaced. */
@@ -106,6 +108,13 @@ export class Workers {
     for (const { thread } of this.living) thread.postMessage(message);
   }
 
+  /** Gives every worker our newest identity, those that start later too. */
+  setIdentity(identity: OwnIdentity): void {
+    this.identity = identity;
+    for (const { thread } of this.living)
+      thread.postMessage({ type: 'identity', identity } satisfies ToWorker);
+  }
+
   /** Connections the engines have accepted since their workers started. */
   accepted(): number {
     let sum = 0;
@@ -140,6 +149,7 @@ export class Workers {
       log: { level: log.level, format: log.format },
       worker: number,
       metrics,
+      identity: this.identity,
       listeners: this.grants[place].filter(({ role }) => !this.unlistening.has(sideOf(role))),
     };
     const thread = new Worker(this.script, {

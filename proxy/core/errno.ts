@@ -17,5 +17,6 @@ export const ERRNO = {
   eafnosupport: constants.errno.EAFNOSUPPORT,
   emfile: constants.errno.EMFILE,
   enfile: constants.errno.ENFILE,
+  eproto: constants.errno.EPROTO,
   etimedout: constants.errno.ETIMEDOUT,
 };

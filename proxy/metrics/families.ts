@@ -85,6 +85,42 @@ export const FAMILIES = [
     labels: ['direction', 'target_addr', 'errno'],
   },
   {
+    name: 'ferrule_tls_handshakes_total',
+    type: 'counter',
+    help: 'Handshakes of mutual TLS that ended, by result: ok with the group, failed with the error',
+    labels: ['direction', 'result', 'group', 'error'],
+  },
+  {
+    name: 'ferrule_tls_handshake_seconds_total',
+    type: 'counter',
+    help: 'Time the handshakes that succeeded took, summed',
+    labels: ['direction'],
+  },
+  {
+    name: 'ferrule_tls_alerts_total',
+    type: 'counter',
+    help: 'TLS connections that ended by an alert after their handshake, by who sent it and its name in RFC 8446',
+    labels: ['direction', 'peer', 'sender', 'alert'],
+  },
+  {
+    name: 'ferrule_inbound_detections_total',
+    type: 'counter',
+    help: 'Inbound connections of which it became known who speaks first: a client with TLS, a client without, the server',
+    labels: ['first'],
+  },
+  {
+    name: 'ferrule_inbound_detection_seconds_total',
+    type: 'counter',
+    help: 'Time until that was known, summed',
+    labels: [],
+  },
+  {
+    name: 'ferrule_inbound_races_total',
+    type: 'counter',
+    help: 'Inbound connections whose application was dialled because the client was silent',
+    labels: [],
+  },
+  {
     name: 'ferrule_metrics_series_overflow_total',
     type: 'counter',
     help: 'Requests for a metric series that were given the overflow series of their family',

@@ -76,20 +76,22 @@ export class TransportSeries {
   }
 }
 
-/** Labels of the accepted side. A service's listener has no address; its `target_addr` is the service. */
-export function sourceLabels(direction: string, destination: SocketAddress | undefined, key: string): Labels {
-  return { direction, peer: 'src', ...targetLabels(destination, key), tls: 'disabled' };
+/**
+ * Labels of the accepted side. A service's listener has no address; its `target_addr` is the service.
+ * @param tls `tls` and what goes with it
+ */
+export function sourceLabels(
+  direction: string,
+  destination: SocketAddress | undefined,
+  key: string,
+  tls: Labels,
+): Labels {
+  return { direction, peer: 'src', ...targetLabels(destination, key), ...tls };
 }
 
-/** Labels of the dialled side, with what discovery says of the endpoint. */
-export function destinationLabels(direction: string, address: SocketAddress, discovered: Labels): Labels {
-  return {
-    direction,
-    peer: 'dst',
-    ...targetLabels(address, address.toString()),
-    tls: 'disabled',
-    ...discovered,
-  };
+/** Labels of the dialled side. `more`: `tls` and what goes with it, and what discovery says of the endpoint. */
+export function destinationLabels(direction: string, address: SocketAddress, more: Labels): Labels {
+  return { direction, peer: 'dst', ...targetLabels(address, address.toString()), ...more };
 }
 
 function targetLabels(address: SocketAddress | undefined, key: string): Labels {

@@ -1,5 +1,6 @@
 /** A proxied connection: the accepted side, where it goes, and how far it has come. */
 import type { PeerAddress, SocketAddress } from '../core/address.ts';
+import type { PeerIdentity } from '../core/identity.ts';
 import type { TransportSeries } from '../metrics/transport.ts';
 import type { ConnectionId } from '../native/engine.ts';
 import type { Endpoint, EndpointPicker } from './endpoint.ts';
@@ -8,10 +9,17 @@ import type { Endpoint, EndpointPicker } from './endpoint.ts';
 export type Direction = 'inbound' | 'outbound';
 
 /**
- * How far it has come: `resolving` waits for discovery, `dialling` for an upstream, `open` is relayed, `ended` is over
- * for us, though the engine may not have told the end of both sockets yet.
+ * How far it has come on the client's side: `resolving` waits for discovery, `opening` for the client's first bytes,
+ * `handshaking` for its TLS, `header` for the transport header behind that, `dialling` for the upstream alone; `open` is
+ * relayed; `ended` is over for us, though the engine may not have told the end of both sockets yet.
  */
-export type Stage = 'resolving' | 'dialling' | 'open' | 'ended';
+export type Stage = 'resolving' | 'opening' | 'handshaking' | 'header' | 'dialling' | 'open' | 'ended';
+
+/**
+ * The upstream's side, which may be ahead of the client's: `none`, `connecting`, `securing` (in its TLS handshake), `ready` to
+ * carry bytes.
+ */
+export type UpstreamStage = 'none' | 'connecting' | 'securing' | 'ready';
 
 /** Shared by all connections that had no failure: most of them. */
 export const NO_ENDPOINTS: readonly Endpoint[] = [];
@@ -23,21 +31,38 @@ export interface ConnectionTarget {
   readonly waiting?: Set<ProxyConnection>;
 }
 
+/** Shared by all connections of which nothing is held: nearly all. */
+export const NO_BYTES = new Uint8Array(0);
+
+/** Why an upstream that was connected cannot be used. */
+export interface UpstreamFault {
+  /** For logs. */
+  readonly detail: string;
+  /** As if connecting had failed with it. */
+  readonly errno: number;
+}
+
 /** One per accepted connection, from accept until both sockets have ended. */
 export class ProxyConnection {
   readonly direction: Direction;
   /** The accepted socket. */
   readonly client: ConnectionId;
   readonly peer: PeerAddress;
-  /** Where the client wants to go; undefined for a listener that names a service. */
-  readonly destination: SocketAddress | undefined;
+  /**
+   * Where the client wants to go; undefined for a listener that names a service. Of a direct connection our own port, until
+   * its transport header has come.
+   */
+  destination: SocketAddress | undefined;
   stage: Stage = 'resolving';
   /** The dialled socket; 0 while there is none. */
   upstream: ConnectionId = 0;
+  upstreamStage: UpstreamStage = 'none';
   /** Sockets the engine has not told the end of: the accepted one, and the dialled one while there is one. */
   sockets = 1;
-  /** The upstream answered, so that its end is counted. */
+  /** The upstream is counted as open, so that its end is counted too. */
   established = false;
+  /** Why the upstream's handshake failed; the end of its socket follows. */
+  upstreamFault: UpstreamFault | undefined;
   /** Given back when both sockets have ended. */
   target: ConnectionTarget | undefined;
   /** Metrics of the accepted side; undefined while the target is not known. */
@@ -46,6 +71,25 @@ export class ProxyConnection {
   picker: EndpointPicker | undefined;
   /** Endpoints that failed for this connection. */
   tried: readonly Endpoint[] = NO_ENDPOINTS;
+  /** What the client has sent and nobody has passed on. */
+  held: Uint8Array = NO_BYTES;
+  /** The same of an upstream that may speak first. */
+  heldUpstream: Uint8Array = NO_BYTES;
+  /** A look at what is held is due at the end of the batch. */
+  looking = false;
+  /** The client, or an upstream that may speak first, will send no more. */
+  clientEnded = false;
+  upstreamEnded = false;
+  /** When the client's first bytes were waited for, in ms of `performance.now()`. */
+  openingSinceMs = 0;
+  /** A silent client may be one whose server speaks first. */
+  racing = false;
+  /** The client has begun a ClientHello, and its time runs. */
+  helloDue = false;
+  /** Who the client has proved to be; undefined without mutual TLS. */
+  clientIdentity: PeerIdentity | undefined;
+  /** It went to the inbound port itself, and says in a transport header what it wants. */
+  direct = false;
   /** When dialling began, in ms of `performance.now()`. */
   diallingSinceMs = 0;
 
@@ -61,9 +105,19 @@ export class ProxyConnection {
     this.destination = destination;
   }
 
+  /** Keeps received bytes, which are the engine's until the batch is over. */
+  hold(socket: ConnectionId, bytes: Uint8Array): void {
+    if (socket === this.client) this.held = joined(this.held, bytes);
+    else this.heldUpstream = joined(this.heldUpstream, bytes);
+  }
+
   /** Over for us: nothing starts for it any more. The sockets may still have to end. */
   end(): void {
     this.stage = 'ended';
     this.target?.waiting?.delete(this);
   }
+}
+
+function joined(before: Uint8Array, bytes: Uint8Array): Uint8Array {
+  return before === NO_BYTES ? bytes.slice() : Buffer.concat([before, bytes]);
 }

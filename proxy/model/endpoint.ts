@@ -12,10 +12,23 @@ export const DEFAULT_CONNECT_MS = 30;
 /** Time constant of the connect-time average in ms: Linkerd's decay of 10 s. */
 const DECAY_MS = 10_000;
 
+/** What it takes to reach an endpoint that has an identity. */
+export interface EndpointTls {
+  /** What it must prove to be, in SPIFFE or DNS form. */
+  readonly identity: string;
+  /** Server name and protocols of our hello; see `tlsParameters`. */
+  readonly parameters: Uint8Array;
+  /** Sent ahead of everything else; empty when the endpoint is dialled at its own port. */
+  readonly header: Uint8Array;
+}
+
 /** One endpoint. Lives as long as discovery lists it or a connection uses it. */
 export class Endpoint {
+  /** Where it is dialled: at the port of its proxy if that wants a transport header. */
   readonly address: SocketAddress;
   readonly snapshot: EndpointSnapshot;
+  /** Undefined for an endpoint without an identity, the only kind that is dialled in plaintext. */
+  readonly tls: EndpointTls | undefined;
   /** Metrics of the connections to it. */
   readonly series: TransportSeries;
   /** Share relative to the others, above 0. */
@@ -27,12 +40,19 @@ export class Endpoint {
   private updatedMs: number;
 
   /** @param initialMs connect time assumed until the first one is measured */
-  constructor(snapshot: EndpointSnapshot, series: TransportSeries, initialMs: number, nowMs: number) {
-    const address = parseIp(snapshot.ip, snapshot.port);
+  constructor(
+    snapshot: EndpointSnapshot,
+    series: TransportSeries,
+    initialMs: number,
+    nowMs: number,
+    tls?: EndpointTls,
+  ) {
+    const address = parseIp(snapshot.ip, snapshot.proxyPort ?? snapshot.port);
     if (address === undefined)
       throw new Error(`discovery gave an endpoint without an IP literal: ${snapshot.ip}`);
     this.address = address;
     this.snapshot = snapshot;
+    this.tls = tls;
     this.series = series;
     this.weight = snapshot.weight;
     this.averageMs = initialMs;

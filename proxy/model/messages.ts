@@ -10,7 +10,7 @@ export type ListenerRole =
   | { readonly kind: 'outbound' }
   | { readonly kind: 'outbound-service'; readonly service: TargetKey }
   | { readonly kind: 'inbound' }
-  | { readonly kind: 'inbound-port'; readonly port: number; readonly policy: Policy };
+  | { readonly kind: 'inbound-port'; readonly port: number };
 
 /** The two sides of a proxy, which stop accepting one after the other. */
 export type Side = 'inbound' | 'outbound';
@@ -26,6 +26,33 @@ export interface ListenerGrant {
   readonly role: ListenerRole;
 }
 
+/** Who may connect, by port of the application. */
+export interface PolicyMessage {
+  readonly defaultPolicy: Policy;
+  readonly portPolicies: readonly (readonly [port: number, policy: Policy])[];
+  /** CIDR text. */
+  readonly clusterNetworks: readonly string[];
+}
+
+/** Our own certificate and whom we trust, checked: PEM texts and what they say. */
+export interface OwnIdentity {
+  /** Grows with every reload. */
+  readonly version: number;
+  /** The certificate with its intermediates. */
+  readonly certificatePem: string;
+  readonly keyPem: string;
+  readonly trustAnchorsPem: string;
+  /** The certificate's SPIFFE ID, or its DNS name when it has none. */
+  readonly identity: string;
+  /** The SNI that means us. */
+  readonly serverName: string;
+  /** Validity of the certificate, in ms since 1970. */
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+  /** When the last of the trust anchors ends. */
+  readonly trustAnchorNotAfterMs: number;
+}
+
 /** What a worker is told once, at its start. */
 export interface WorkerSettings {
   /** 0 and up; a replacement has a number of its own. */
@@ -34,6 +61,10 @@ export interface WorkerSettings {
   readonly listeners: readonly ListenerGrant[];
   /** Every address this proxy listens on, the admin port included: never dialled. */
   readonly ownAddresses: readonly string[];
+  /** False for a proxy that has no identity: then all TLS is the application's. */
+  readonly identityEnabled: boolean;
+  /** The newest one; undefined while there is none. */
+  readonly identity: OwnIdentity | undefined;
   readonly outbound: {
     readonly originalDst: 'auto' | 'required' | 'off';
     readonly requireIdentity: boolean;
@@ -42,9 +73,8 @@ export interface WorkerSettings {
   };
   readonly inbound: {
     readonly originalDst: 'auto' | 'required' | 'off';
-    readonly defaultPolicy: Policy;
-    /** CIDR text. */
-    readonly clusterNetworks: readonly string[];
+    readonly opaquePorts: readonly number[];
+    readonly policies: PolicyMessage;
   };
   readonly log: { readonly level: LogLevel; readonly format: LogFormat };
 }
@@ -61,6 +91,10 @@ export type ToWorker =
   /** Main has dropped its definition of a slot: it may be used again. */
   | { readonly type: 'forgotten'; readonly slot: Slot }
   | { readonly type: 'log-level'; readonly level: LogLevel }
+  /** Handshakes from now on use it. */
+  | { readonly type: 'identity'; readonly identity: OwnIdentity }
+  /** Open connections are judged again. */
+  | { readonly type: 'policies'; readonly policies: PolicyMessage }
   /** Stop accepting on the listeners of one side; open connections go on. */
   | { readonly type: 'unlisten'; readonly side: Side };
 

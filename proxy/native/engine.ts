@@ -53,7 +53,7 @@ export interface EngineHandler {
   tlsFailed(id: ConnectionId, report: TlsReport): void;
   /**
    * The connection is gone: `errno` 0 for an orderly end; `byOther` when the other side of its relay failed; `alert` the TLS
-   * alert (RFC 8446 section 6) that ended it, plus 256 when it was us who sent it, or -1.
+   * alert (RFC 8446 section 6) that ended it, plus OUR_ALERT when we sent it, or -1.
    */
   closed(
     id: ConnectionId,
@@ -112,6 +112,9 @@ const OPERATION = {
 
 /** A TLS context of this thread's engine: certificate, key and trust anchors. */
 export type TlsContext = number;
+
+/** Added to the number of a TLS alert that we sent. */
+export const OUR_ALERT = 0x100;
 
 /** What `deadOperation` reports for a relay that was not made. */
 export const RELAY_OPERATION = OPERATION.relay;

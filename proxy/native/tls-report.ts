@@ -1,11 +1,5 @@
 /** What the engine tells of a TLS handshake, read from the slab. The layout is that of TlsHandshake::report. */
-
-/** A subject alternative name as the certificate has it. */
-export interface CertificateName {
-  readonly type: 'dns' | 'uri' | 'other';
-  /** Unchecked: any byte may be in it. */
-  readonly bytes: Uint8Array;
-}
+import type { CertificateName } from '../core/identity.ts';
 
 /** The verified certificate of the peer. */
 export interface PeerCertificate {

@@ -2,6 +2,7 @@
  * Checks and small readings that several kinds share. Each check returns what the text must be, or undefined.
  */
 import { isUnspecified, parseIp, type SocketAddress } from '../core/address.ts';
+import { isSpiffeId, serverNameOf } from '../core/identity.ts';
 import type { ObjectReader } from './reader.ts';
 import type { MeshIdentity, WorkloadPort } from './types.ts';
 
@@ -71,12 +72,7 @@ export function identityText(text: string): string | undefined {
   if (!text.startsWith('spiffe://')) {
     return dnsName(text) === undefined ? undefined : 'must be a DNS name or a spiffe:// URI';
   }
-  // SPIFFE-ID section 2: trust domain, then segments of letters, digits, dots, dashes and underscores.
-  const fine =
-    text.length <= 2048 &&
-    /^spiffe:\/\/[a-z0-9._-]{1,255}(\/[\w.-]+)+$/.test(text) &&
-    !/\/\.{1,2}(\/|$)/.test(text);
-  return fine ? undefined : 'must be spiffe://TRUST-DOMAIN/PATH without empty or dot segments';
+  return isSpiffeId(text) ? undefined : 'must be spiffe://TRUST-DOMAIN/PATH without empty or dot segments';
 }
 
 /** Parses texts that passed `ipAddress`, without repetitions. */
@@ -161,27 +157,11 @@ export function readMeshAnnotations(annotations: ObjectReader | undefined): Mesh
     return undefined;
   }
   if (identity === undefined) return undefined;
-  const sni = serverName ?? defaultServerName(identity);
+  const sni = serverName ?? serverNameOf(identity);
   if (sni !== undefined) return { identity, serverName: sni, proxyPort };
   annotations.mistake(
     ANNOTATION.identity,
     `needs ${ANNOTATION.serverName} beside it: its SNI cannot be derived`,
   );
   return undefined;
-}
-
-/** The service account an identity names, in the forms Linkerd's and our own certificates carry. */
-export function serviceAccountOf(identity: string): string | undefined {
-  const spiffe = /^spiffe:\/\/[^/]+\/ns\/[^/]+\/sa\/([^/]+)$/.exec(identity);
-  const dns = /^([^.]+)\.[^.]+\.serviceaccount\.identity\./.exec(identity);
-  return spiffe?.[1] ?? dns?.[1];
-}
-
-/** The SNI that goes with an identity by convention; undefined where there is none. */
-function defaultServerName(identity: string): string | undefined {
-  if (!identity.startsWith('spiffe://')) return identity;
-  const parts = /^spiffe:\/\/([^/]+)\/ns\/([^/]+)\/sa\/([^/]+)$/.exec(identity);
-  if (parts === null) return undefined;
-  const name = `${parts[3]}.${parts[2]}.serviceaccount.identity.linkerd.${parts[1]}`;
-  return dnsName(name) === undefined ? name : undefined;
 }

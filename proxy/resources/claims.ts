@@ -3,8 +3,8 @@
  * about one address are merged, and an identity that anything gives an address holds for all of it.
  */
 import type { SocketAddress } from '../core/address.ts';
+import { accountOf } from '../core/identity.ts';
 import type { EndpointSnapshot, Labels } from '../model/target.ts';
-import { serviceAccountOf } from './checks.ts';
 import type {
   EndpointSlice,
   ExternalWorkload,
@@ -240,7 +240,7 @@ function zoneLabel(zone: string | undefined): Labels {
 }
 
 function accountLabel(mesh: MeshIdentity): Labels {
-  const account = serviceAccountOf(mesh.identity);
+  const account = accountOf(mesh.identity)?.serviceAccount;
   return account === undefined ? {} : { dst_serviceaccount: account };
 }
 

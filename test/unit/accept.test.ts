@@ -89,16 +89,25 @@ t.test("the proxy's own ports under every name of the host", async (t) => {
   }
 });
 
-t.test('policies without a client identity', async (t) => {
+t.test('policies, without and with a client identity', async (t) => {
   const networks = [Cidr.parse('10.0.0.0/8'), Cidr.parse('fd00::/8')].filter((cidr) => cidr !== undefined);
   const clients = ['10.1.2.3:1', '[fd00::1]:1', '192.0.2.1:1', '127.0.0.1:1'];
-  const verdicts = Object.fromEntries(
-    POLICIES.map((policy) => [
-      policy,
-      clients.map((client) => judge(policy, at(client), networks)).join(' '),
-    ]),
-  );
-  t.same(verdicts, {
+  const verdicts = (authenticated: boolean) =>
+    Object.fromEntries(
+      POLICIES.map((policy) => [
+        policy,
+        clients.map((client) => judge(policy, at(client), authenticated, networks)).join(' '),
+      ]),
+    );
+  t.same(verdicts(true), {
+    'all-unauthenticated': 'allow allow allow allow',
+    'all-authenticated': 'allow allow allow allow',
+    'cluster-unauthenticated': 'allow allow deny allow',
+    'cluster-authenticated': 'allow allow deny allow',
+    deny: 'deny deny deny allow',
+    audit: 'audit audit audit audit',
+  });
+  t.same(verdicts(false), {
     'all-unauthenticated': 'allow allow allow allow',
     'all-authenticated': 'deny deny deny allow',
     'cluster-unauthenticated': 'allow allow deny allow',

@@ -54,8 +54,8 @@ t.test('the printed default file changes nothing and names every setting', async
   t.strictSame(loaded, defaults);
   t.ok(file?.endsWith('ferrule.yaml'));
   t.equal(none, undefined);
-  for (const { name, env, flag, setting } of NAMED_SETTINGS) {
-    t.equal(text.includes(`# ${env}, --${flag}\n`), setting.inThisVersion, name);
+  for (const { name, env, flag } of NAMED_SETTINGS) {
+    t.ok(text.includes(`# ${env}, --${flag}\n`), name);
   }
   t.strictSame(
     text.split('\n').filter((line) => line.length > 120),

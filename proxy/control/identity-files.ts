@@ -1,0 +1,147 @@
+/**
+ * Our identity from three files, followed as they change. They are replaced one after the other, so that a set is used only
+ * when it lay still and fits together; until then, and when it never does, the identity we have stays.
+ */
+import { readFile } from 'node:fs/promises';
+import { log } from '../core/log.ts';
+import type { OwnIdentity } from '../model/messages.ts';
+import { type IdentityTexts, readOwnCertificate } from './own-certificate.ts';
+
+/**
+ * How often the files are read, in ms. Reading is what sees every way of replacing them (renames, links, mounts); three small
+ * files a second cost nothing, and nobody rotates faster.
+ */
+const LOOK_MS = 1_000;
+
+/** Files that changed must be the same this much later, in ms, before they are used. */
+const SETTLE_MS = 100;
+
+/** A certificate that ends this soon is worth a warning at every start and reload, in ms. */
+const SOON_MS = 3_600_000;
+
+/** Where the files are. */
+export interface IdentityPaths {
+  readonly certificate: string;
+  readonly key: string;
+  readonly trustAnchors: string;
+}
+
+/** Follows the files and hands out identities. */
+export class IdentityFiles {
+  /** The newest good one. */
+  current: OwnIdentity | undefined;
+  /** Changes that were taken over, the first reading included. */
+  reloads = 0;
+  /** Changes that could not be used. */
+  failures = 0;
+  private readonly paths: IdentityPaths;
+  private readonly onChange: (identity: OwnIdentity) => void;
+  private readonly lookMs: number;
+  private seen: IdentityTexts | undefined;
+  private problem: string | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private closed = false;
+
+  /** @param onChange called with every new identity, before `start` resolves with the first one */
+  constructor(paths: IdentityPaths, onChange: (identity: OwnIdentity) => void, lookMs = LOOK_MS) {
+    this.paths = paths;
+    this.onChange = onChange;
+    this.lookMs = lookMs;
+  }
+
+  /** Reads the files, and follows them from then on. Never rejects: files that are not good yet may be later. */
+  async start(): Promise<void> {
+    await this.look();
+  }
+
+  /** Stops following. */
+  close(): void {
+    this.closed = true;
+    clearTimeout(this.timer);
+  }
+
+  /** Why we cannot prove who we are; undefined when we can. */
+  unready(nowMs: number = Date.now()): string | undefined {
+    if (this.current === undefined) return `identity: ${this.problem ?? 'not read yet'}`;
+    if (this.current.notAfterMs > nowMs) return undefined;
+    const end = new Date(this.current.notAfterMs).toISOString();
+    return `identity: the certificate expired at ${end}; our clock says ${new Date(nowMs).toISOString()}`;
+  }
+
+  private async look(): Promise<void> {
+    try {
+      const texts = await this.read();
+      if (!sameTexts(texts, this.seen)) await this.changed(texts);
+    } catch (error) {
+      this.fail((error as Error).message);
+    }
+    if (this.closed) return;
+    this.timer = setTimeout(() => void this.look(), this.lookMs);
+    this.timer.unref();
+  }
+
+  private async changed(first: IdentityTexts): Promise<void> {
+    let texts = first;
+    // The first files we see are at rest, or the next look finds them changed.
+    if (this.seen !== undefined) {
+      await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+      texts = await this.read();
+      if (this.closed || !sameTexts(texts, first)) return;
+    }
+    const identity = readOwnCertificate(texts, this.reloads + 1, Date.now());
+    this.seen = texts;
+    this.problem = undefined;
+    this.reloads++;
+    this.current = identity;
+    this.tell(identity);
+    this.onChange(identity);
+  }
+
+  private async read(): Promise<IdentityTexts> {
+    const [certificate, key, trustAnchors] = await Promise.all([
+      textOf(this.paths.certificate),
+      textOf(this.paths.key),
+      textOf(this.paths.trustAnchors),
+    ]);
+    return { certificate, key, trustAnchors };
+  }
+
+  /** Said once per problem, not at every look. */
+  private fail(problem: string): void {
+    if (problem === this.problem || this.closed) return;
+    this.problem = problem;
+    this.failures++;
+    const kept = this.current === undefined ? 'there is none yet' : 'the one we have stays in use';
+    log.error(`identity: ${problem}; ${kept}`, { ...this.paths });
+  }
+
+  private tell({ identity, serverName, notBeforeMs, notAfterMs, version }: OwnIdentity): void {
+    const nowMs = Date.now();
+    const fields = { identity, serverName, expires: new Date(notAfterMs).toISOString(), version };
+    log.info('identity loaded', fields);
+    if (notBeforeMs > nowMs) {
+      log.warn('clocks differ: our certificate is not valid yet by our clock', {
+        notBefore: new Date(notBeforeMs).toISOString(),
+        now: new Date(nowMs).toISOString(),
+      });
+    }
+    if (notAfterMs - nowMs < SOON_MS) log.warn('our certificate expires within the hour', fields);
+  }
+}
+
+async function textOf(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    throw new Error(code === 'ENOENT' ? `${path} is not there` : `${path} cannot be read: ${code}`, {
+      cause: error,
+    });
+  }
+}
+
+function sameTexts(one: IdentityTexts, other: IdentityTexts | undefined): boolean {
+  return (
+    one.certificate === other?.certificate && one.key === other.key && one.trustAnchors === other.trustAnchors
+  );
+}

@@ -1,0 +1,51 @@
+/** Our own certificate as a worker uses it: replaced whole, so that connections that have the old one go on with it. */
+import { log } from '../core/log.ts';
+import type { OwnIdentity } from '../model/messages.ts';
+import type { Engine, TlsContext } from '../native/engine.ts';
+
+/** What a handshake needs of us. */
+export interface Credential {
+  readonly context: TlsContext;
+  readonly serverName: string;
+}
+
+/** The newest certificate of one worker. */
+export class Credentials {
+  /** False when this proxy is configured to have no identity at all. */
+  readonly enabled: boolean;
+  private readonly engine: Engine;
+  private credential: Credential | undefined;
+  private notAfterMs = 0;
+
+  constructor(engine: Engine, enabled: boolean) {
+    this.engine = engine;
+    this.enabled = enabled;
+  }
+
+  /** Main's newest identity; handshakes from now on use it. */
+  apply(identity: OwnIdentity): void {
+    const { certificatePem, keyPem, trustAnchorsPem, serverName, notAfterMs, version } = identity;
+    const context = this.engine.makeContext(certificatePem, keyPem, trustAnchorsPem);
+    if (this.credential !== undefined) this.engine.dropContext(this.credential.context);
+    this.credential = { context, serverName };
+    this.notAfterMs = notAfterMs;
+    if (log.debugEnabled) log.debug('identity', { serverName, version });
+  }
+
+  /** What to shake hands with; undefined without a certificate that is valid now. */
+  current(): Credential | undefined {
+    return Date.now() < this.notAfterMs ? this.credential : undefined;
+  }
+
+  /** The SNI that means us, also while the certificate that says so is not valid; undefined before there was any. */
+  get serverName(): string | undefined {
+    return this.credential?.serverName;
+  }
+
+  /** Why `current` gives nothing. */
+  get lack(): string {
+    if (!this.enabled) return 'this proxy has no identity (identity.source: none)';
+    if (this.credential === undefined) return 'this proxy has no certificate yet (see /ready)';
+    return `our own certificate expired at ${new Date(this.notAfterMs).toISOString()}; it is now ${new Date().toISOString()}`;
+  }
+}
