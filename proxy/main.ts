@@ -1,6 +1,7 @@
 /** The main thread: puts the parts of a proxy together and takes them apart again. Never on the data path. */
 import { type AdminServer, startAdmin } from './admin/admin.ts';
 import { type Config, describeConfig } from './config/config.ts';
+import { addControlMetrics } from './control/control-metrics.ts';
 import { Discovery } from './control/discovery.ts';
 import { FileSource } from './control/file-source.ts';
 import { IdentityFiles } from './control/identity-files.ts';
@@ -12,6 +13,7 @@ import { EXIT } from './core/errors.ts';
 import { type LogLevel, log } from './core/log.ts';
 import { addProcessMetrics } from './metrics/process.ts';
 import { MetricsRegistry } from './metrics/registry.ts';
+import type { OwnIdentity } from './model/messages.ts';
 
 /** The product's version, as `proxy_build_info` and `--version` show it. */
 export const VERSION = '0.1.0';
@@ -62,13 +64,9 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
   const discovery = new Discovery(
     config.discovery.map(({ path }) => new FileSource(path, { namespace: config.workload.namespace })),
   );
-  addControlMetrics(registry, discovery);
-  const identity =
-    config.identity.source === 'none'
-      ? undefined
-      : new IdentityFiles(config.identity, (newest) => workers?.setIdentity(newest));
-  if (identity !== undefined) addIdentityMetrics(registry, identity);
+  const identity = followIdentity(config, (newest) => workers?.setIdentity(newest));
   const listeners = new Listeners(listenerRequests(config), config.workers);
+  addControlMetrics(registry, VERSION, discovery, identity);
   let workers: Workers | undefined;
   let admin: AdminServer | undefined;
   const stopAll = async (): Promise<void> => {
@@ -191,64 +189,11 @@ function discoveryReasons(discovery: Discovery): string[] {
     );
 }
 
-/** Linkerd's names where it has the family. */
-function addIdentityMetrics(registry: MetricsRegistry, identity: IdentityFiles): void {
-  const one = (value: number | undefined) =>
-    value === undefined ? [] : [{ labels: { identity: identity.current?.identity ?? '' }, value }];
-  const seconds = (ms: number | undefined) => one(ms === undefined ? undefined : ms / 1000);
-  const labels = ['identity'];
-  registry.gauge(
-    'identity_cert_expiration_timestamp_seconds',
-    'When our certificate ends, in seconds since 1970',
-    labels,
-    () => seconds(identity.current?.notAfterMs),
-  );
-  registry.gauge(
-    'ferrule_identity_trust_anchor_expiration_timestamp_seconds',
-    'When the last of our trust anchors ends, in seconds since 1970',
-    labels,
-    () => seconds(identity.current?.trustAnchorNotAfterMs),
-  );
-  registry.counter('identity_cert_refresh_count', 'Certificates taken into use', labels, () =>
-    one(identity.reloads),
-  );
-  registry.counter(
-    'ferrule_identity_reload_failures_total',
-    'Changes of the identity files that could not be used',
-    labels,
-    () => one(identity.failures),
-  );
-}
-
-function addControlMetrics(registry: MetricsRegistry, discovery: Discovery): void {
-  registry.gauge(
-    'proxy_build_info',
-    'Version of the proxy and its runtime',
-    ['version', 'node', 'openssl'],
-    () => [
-      {
-        labels: { version: VERSION, node: process.versions.node, openssl: process.versions.openssl ?? '' },
-        value: 1,
-      },
-    ],
-  );
-  registry.gauge('ferrule_discovery_synced', 'Whether a source has a complete answer', ['source'], () =>
-    discovery
-      .health()
-      .map(({ name, health }) => ({ labels: { source: name }, value: health.synced ? 1 : 0 })),
-  );
-  registry.gauge('ferrule_discovery_failing', 'Whether a source has an error now', ['source'], () =>
-    discovery
-      .health()
-      .map(({ name, health }) => ({ labels: { source: name }, value: health.error === undefined ? 0 : 1 })),
-  );
-  registry.gauge('ferrule_discovery_age_seconds', 'Age of the last good answer of a source', ['source'], () =>
-    discovery
-      .health()
-      .flatMap(({ name, health }) =>
-        health.lastGoodMs === undefined
-          ? []
-          : [{ labels: { source: name }, value: Math.max(0, Date.now() - health.lastGoodMs) / 1000 }],
-      ),
-  );
+/** @returns undefined when the configuration wants no identity; otherwise to be started and closed by the caller */
+function followIdentity(
+  { identity }: Config,
+  onChange: (newest: OwnIdentity) => void,
+): IdentityFiles | undefined {
+  if (identity.source === 'none') return undefined;
+  return new IdentityFiles(identity, onChange);
 }

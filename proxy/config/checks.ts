@@ -112,7 +112,7 @@ function checkShutdown({ shutdown }: All, findings: Findings): void {
   }
 }
 
-function checkIdentity({ identity, outbound }: All, findings: Findings): void {
+function checkIdentity({ identity }: All, findings: Findings): void {
   const place = findings.settingPlace('identity.source');
   for (const name of ['certificate', 'key', 'trustAnchors'] as const) {
     const setting = `identity.${name}`;
@@ -124,10 +124,6 @@ function checkIdentity({ identity, outbound }: All, findings: Findings): void {
       findings.report(own, setting, 'needs identity.source: files');
     }
   }
-  const wanted = findings.settingPlace('outbound.requireIdentity');
-  if (!outbound.requireIdentity || identity.source !== 'none' || wanted === undefined) return;
-  if (findings.isWrong('identity.source')) return;
-  findings.report(wanted, 'outbound.requireIdentity', 'needs an identity of our own: identity.source: files');
 }
 
 /** A port is a port, whichever listener leads to it. */
