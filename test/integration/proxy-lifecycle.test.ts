@@ -64,7 +64,7 @@ t.test('SIGINT without connections ends it at once, whatever the delays', async 
 t.test('SIGTERM lets open connections finish', async (t) => {
   const { proxy, client, server } = await busy(t, { grace: '10m', drainDelay: '0s' });
   proxy.kill('SIGTERM');
-  t.match(await proxy.logged(/^stopping$/), { cause: 'SIGTERM', connections: 2 });
+  t.match(await proxy.logged(/^stopping$/), { cause: 'SIGTERM' });
   await proxy.logged(/^inbound closed$/);
   void client.stream(1, 2_000_000).then(() => client.socket.end());
   await until(() => server.expect(1).ended, 'everything at the server');
