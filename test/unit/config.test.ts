@@ -137,6 +137,7 @@ log: { level: debug, format: json }
       listen: [],
       originalDst: 'required',
       defaultPolicy: 'cluster-authenticated',
+      opaquePorts: [25, 587, 3306, 4444, 5432, 6379, 9300, 11_211],
       clusterNetworks: ['10.0.0.0/8', 'fd00::/8'],
       ports: [
         { listen: '0.0.0.0:18080', port: 8080, policy: 'deny' },
@@ -183,6 +184,7 @@ t.test('lists and records in variables and flags', async (t) => {
     },
     inbound: {
       listen: ['10.0.0.1:4143', '[fd00::1]:4143'],
+      opaquePorts: [25, 587, 3306, 4444, 5432, 6379, 9300, 11_211],
       clusterNetworks: ['10.0.0.0/8'],
       ports: [
         { listen: '127.0.0.1:0', port: 80, policy: 'all-unauthenticated' },
