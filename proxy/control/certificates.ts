@@ -133,6 +133,10 @@ function accountNames(account: Account, mesh: string | undefined): WrittenName[]
     );
   }
   if (!isSpiffeId(spiffe)) throw new UserError(`${spiffe} is no SPIFFE ID`);
+  // With a dot the DNS name would be that of an account in another namespace.
+  if (account.namespace.includes('.')) {
+    throw new UserError(`${JSON.stringify(account.namespace)} is no namespace: it has a dot`);
+  }
   return [
     { type: 'dns', value: dns },
     { type: 'url', value: spiffe },

@@ -4,10 +4,11 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import {
+  type CertificateOptions,
+  type Credential,
   createAuthority,
-  type IssuedCertificate,
   issueCertificate,
-  type KeyType,
+  type KeyKind,
 } from '../../proxy/control/certificates.ts';
 import { requirePeer } from '../support/peers.ts';
 
@@ -45,7 +46,7 @@ function verify(
   return { status, text: stdout + stderr };
 }
 
-function textOf(openssl: string, { certificatePem }: IssuedCertificate): string {
+function textOf(openssl: string, { certificatePem }: Credential): string {
   const args = ['x509', '-noout', '-text'];
   return spawnSync(openssl, args, { encoding: 'utf8', input: certificatePem }).stdout;
 }
@@ -56,11 +57,11 @@ for (const authorityKey of ['p256', 'ed25519'] as const) {
   }
 }
 
-async function proper(t: Test, authorityKey: KeyType, key: KeyType) {
+async function proper(t: Test, authorityKey: KeyKind, key: KeyKind) {
   const openssl = requirePeer(t, 'openssl');
   const begun = Date.now();
   const authority = await createAuthority({ trustDomain: 'cluster.local', key: authorityKey });
-  const issued = await issueCertificate(authority, { account: ACCOUNT, key });
+  const issued = await issueCertificate(authority, { ...ACCOUNT, key });
   const root = new X509Certificate(authority.certificatePem);
   const leaf = new X509Certificate(issued.certificatePem);
   t.ok(root.ca);
@@ -92,7 +93,7 @@ t.test("two roots of one name are told apart, and a stranger's is none", async (
   const openssl = requirePeer(t, 'openssl');
   if (openssl === undefined) return;
   const [old, next] = await Promise.all([1, 2].map(() => createAuthority({ trustDomain: 'cluster.local' })));
-  const leaf = (await issueCertificate(next, { account: ACCOUNT })).certificatePem;
+  const leaf = (await issueCertificate(next, ACCOUNT)).certificatePem;
   const both = verify(t, openssl, { roots: [old.certificatePem, next.certificatePem], leaf }, 'sslserver');
   t.equal(both.status, 0, both.text);
   t.not(verify(t, openssl, { roots: [old.certificatePem], leaf }, 'sslserver').status, 0);
@@ -102,9 +103,9 @@ t.test('an intermediate authority issues', async (t) => {
   const openssl = requirePeer(t, 'openssl');
   if (openssl === undefined) return;
   const root = await createAuthority({ trustDomain: 'cluster.local' });
-  const middle = await issueCertificate(root, { account: ACCOUNT, overrides: { authority: true } });
-  const leaf = (await issueCertificate(middle, { account: ACCOUNT })).certificatePem;
-  const chain = { roots: [root.certificatePem], untrusted: middle.certificatePem, leaf };
+  const middle = await createAuthority({ trustDomain: 'cluster.local', issuer: root });
+  const leaf = (await issueCertificate(middle, ACCOUNT)).certificatePem;
+  const chain = { roots: [root.certificatePem], untrusted: leaf, leaf };
   const { status, text } = verify(t, openssl, chain, 'sslclient');
   t.equal(status, 0, text);
 });
@@ -112,20 +113,19 @@ t.test('an intermediate authority issues', async (t) => {
 t.test("lifetimes: asked for, cut at the authority's end, or given outright", async (t) => {
   const authority = await createAuthority({ trustDomain: 'cluster.local', lifetimeMs: 2 * HOUR });
   const root = new X509Certificate(authority.certificatePem);
-  const issued = async (request: Partial<Parameters<typeof issueCertificate>[1]>) =>
-    new X509Certificate((await issueCertificate(authority, { account: ACCOUNT, ...request })).certificatePem);
+  const issued = async (request: Partial<CertificateOptions>) =>
+    new X509Certificate((await issueCertificate(authority, { ...ACCOUNT, ...request })).certificatePem);
   const short = await issued({ lifetimeMs: HOUR });
   t.ok(Math.abs(short.validToDate.getTime() - Date.now() - HOUR) < 30 * SECOND);
   t.same((await issued({})).validToDate, root.validToDate, 'does not outlive its authority');
-  const notBefore = new Date('2020-01-01T00:00:00Z');
-  const notAfter = new Date('2055-06-01T00:00:00Z');
-  const given = await issued({ notBefore, notAfter });
-  t.same([given.validFromDate, given.validToDate], [notBefore, notAfter]);
+  const nowMs = Date.parse('2020-01-01T00:00:00Z');
+  const past = await issued({ nowMs, notBeforeMs: nowMs - HOUR, lifetimeMs: HOUR });
+  t.same([past.validFromDate, past.validToDate], [new Date(nowMs - HOUR), new Date(nowMs + HOUR)]);
 });
 
 t.test("the mesh's label can be another", async (t) => {
   const authority = await createAuthority({ trustDomain: 'cluster.local' });
-  const { certificatePem } = await issueCertificate(authority, { account: ACCOUNT, mesh: 'mesh' });
+  const { certificatePem } = await issueCertificate(authority, { ...ACCOUNT, mesh: 'mesh' });
   t.match(
     new X509Certificate(certificatePem).subjectAltName,
     /^DNS:web\.shop\.serviceaccount\.identity\.mesh\./,
@@ -136,44 +136,45 @@ t.test('broken certificates, for those who must refuse them', async (t) => {
   const openssl = requirePeer(t, 'openssl');
   if (openssl === undefined) return;
   const authority = await createAuthority({ trustDomain: 'cluster.local' });
-  const broken = async (overrides: NonNullable<Parameters<typeof issueCertificate>[1]['overrides']>) => {
-    const issued = await issueCertificate(authority, { account: ACCOUNT, overrides });
+  const broken = async (mistakes: Partial<CertificateOptions>) => {
+    const issued = await issueCertificate(authority, { ...ACCOUNT, ...mistakes });
     return { issued, certificate: new X509Certificate(issued.certificatePem), text: textOf(openssl, issued) };
   };
 
   const nul = await broken({ names: [{ type: 'dns', value: `${DNS}\0.example` }] });
   t.ok(nul.certificate.raw.includes(Buffer.from(`${DNS}\0.example`)), 'a NUL inside a DNS name');
 
-  const two = await broken({ names: [1, 2].map((n) => ({ type: 'uri', value: `${URI}${n}` })) });
+  const two = await broken({ names: [1, 2].map((n) => ({ type: 'url', value: `${URI}${n}` })) });
   t.equal(two.certificate.subjectAltName, `URI:${URI}1, URI:${URI}2`);
 
-  const ca = await broken({ authority: true, keyUsage: ['digitalSignature'] });
+  const ca = await broken({ isCa: true });
   // Not X509Certificate.ca, which also asks for the key usage of an authority.
   t.match(ca.text, /Basic Constraints: critical\s+CA:TRUE\n/);
   t.match(ca.text, /Key Usage: critical\s+Digital Signature\n/);
 
-  const bare = await broken({ names: [], keyUsage: [], extendedKeyUsage: [] });
+  const bare = await broken({ names: [], keyUsages: [], extendedKeyUsages: [] });
   t.equal(bare.certificate.subjectAltName, undefined);
   t.notMatch(bare.text, /Key Usage/);
 
-  const wrong = await broken({ keyUsage: ['keyAgreement'], extendedKeyUsage: ['codeSigning'] });
+  const wrong = await broken({ keyUsages: ['keyAgreement'], extendedKeyUsages: ['clientAuth'] });
   t.match(wrong.text, /Key Usage: critical\s+Key Agreement\n/);
-  t.match(wrong.text, /Extended Key Usage: \s+Code Signing\n/);
+  t.match(wrong.text, /Extended Key Usage: \s+TLS Web Client Authentication\n/);
 });
 
 t.test('names that are no identity are refused', async (t) => {
   await t.rejects(createAuthority({ trustDomain: 'Cluster.local' }), { message: /no trust domain/ });
   const authority = await createAuthority({ trustDomain: 'cluster.local' });
   for (const part of [
-    { serviceAccount: 'a.b' },
+    { serviceAccount: 'a_b' },
     { namespace: 'Shop' },
     { trustDomain: '' },
     { namespace: '' },
+    { namespace: 'a.b' },
   ]) {
     const account = { ...ACCOUNT, ...part };
     await t.rejects(
-      issueCertificate(authority, { account }),
-      { message: /no identity/ },
+      issueCertificate(authority, account),
+      { message: /is no (DNS name|namespace)/ },
       JSON.stringify(part),
     );
   }
