@@ -29,6 +29,7 @@ import type { MetricsSlab } from './metrics/slab.ts';
 import { destinationLabels, sourceLabels, TransportSeries } from './metrics/transport.ts';
 import { NO_BYTES, ProxyConnection } from './model/connection.ts';
 import { DEFAULT_CONNECT_MS, Endpoint } from './model/endpoint.ts';
+import type { PolicyMessage, PortPlace } from './model/messages.ts';
 import type { Policy } from './model/policy.ts';
 import type { SpineOwner } from './model/spine.ts';
 import type { Labels } from './model/target.ts';
@@ -48,10 +49,10 @@ const PORT_IDLE_MS = 60_000;
 /** How long the transport header may take once TLS is there, in ms: Linkerd's. */
 const HEADER_MS = 10_000;
 
-/** Who may connect, by port of the application. */
+/** Who may connect; see `PolicyMessage`. */
 export interface PolicySettings {
   readonly defaultPolicy: Policy;
-  readonly portPolicies: ReadonlyMap<number, Policy>;
+  readonly ports: PolicyMessage['ports'];
   readonly clusterNetworks: readonly Cidr[];
 }
 
@@ -139,9 +140,11 @@ export class Inbound implements OpeningOwner {
   }
 
   /** A connection to an explicit port: the application listens on loopback, of whichever family. */
-  acceptFor(port: number, client: ConnectionId, peer: PeerAddress): void {
+  acceptFor(place: PortPlace, client: ConnectionId, peer: PeerAddress): void {
+    const { port } = this.policies.ports[place];
     const v4 = new SocketAddress(4, 0, 0, 0, 0x7f000001, port);
     const connection = new ProxyConnection('inbound', client, peer, v4);
+    connection.place = place;
     this.owner.adopt(client, connection);
     const candidates = [v4, new SocketAddress(6, 0, 0, 0, 1, port)];
     const application = candidates.filter((address) => !this.parts.host.isOwn(address));
@@ -358,8 +361,10 @@ export class Inbound implements OpeningOwner {
   }
 
   private policyOf(connection: ProxyConnection): Policy {
-    const { portPolicies, defaultPolicy } = this.policies;
-    return portPolicies.get(connection.destination?.port ?? 0) ?? defaultPolicy;
+    const { ports, defaultPolicy } = this.policies;
+    const { place, destination } = connection;
+    const entry = place === undefined ? ports.find(({ port }) => port === destination?.port) : ports[place];
+    return entry?.policy ?? defaultPolicy;
   }
 
   private verdict(connection: ProxyConnection, authenticated: boolean): Verdict {
@@ -367,8 +372,8 @@ export class Inbound implements OpeningOwner {
   }
 
   private denial(connection: ProxyConnection): string {
-    const who = connection.clientIdentity?.text ?? 'a client without an identity';
-    return `policy ${this.policyOf(connection)} does not let ${who} in from there`;
+    const who = connection.clientIdentity?.text ?? 'no identity';
+    return `policy ${this.policyOf(connection)} does not let this client in (${who})`;
   }
 
   private seriesOf(port: ApplicationPort, labels: Labels): TransportSeries {

@@ -136,9 +136,9 @@ function listenerRequests(config: Config): ListenerRequest[] {
       role: { kind: 'outbound-service', service } as const,
     })),
     ...inbound.listen.map((address) => ({ address, role: { kind: 'inbound' } as const })),
-    ...inbound.ports.map(({ listen, port }) => ({
+    ...inbound.ports.map(({ listen }, place) => ({
       address: listen,
-      role: { kind: 'inbound-port', port } as const,
+      role: { kind: 'inbound-port', place } as const,
     })),
   ];
 }
@@ -155,7 +155,7 @@ function workerSettings(config: Config, ownAddresses: readonly string[]) {
       opaquePorts: inbound.opaquePorts,
       policies: {
         defaultPolicy: inbound.defaultPolicy,
-        portPolicies: inbound.ports.map(({ port, policy }) => [port, policy] as const),
+        ports: inbound.ports.map(({ port, policy }) => ({ port, policy })),
         clusterNetworks: inbound.clusterNetworks.map(String),
       },
     },

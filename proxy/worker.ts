@@ -145,7 +145,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       case 'outbound-service':
         return this.outbound.acceptFor(role.service, id, peer);
       case 'inbound-port':
-        return this.inbound.acceptFor(role.port, id, peer);
+        return this.inbound.acceptFor(role.place, id, peer);
       case 'outbound':
         return local === undefined
           ? this.engine.reset(id)
@@ -268,7 +268,8 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   }
 
   gaveUp(connection: ProxyConnection, reason: RefusalReason, detail: string): void {
-    this.refuse(connection, reason, `no endpoint could be reached; last: ${detail}`);
+    const promise = reason === 'connect' ? '' : '; an endpoint with an identity is never sent in plaintext';
+    this.refuse(connection, reason, `no endpoint could be reached; last: ${detail}${promise}`);
   }
 
   /** Mutual TLS broke behind its handshake. A server that does not want us says so only here (RFC 8446 section 4.4.2.4). */
@@ -326,10 +327,10 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   }
 }
 
-function policiesOf({ defaultPolicy, portPolicies, clusterNetworks }: PolicyMessage): PolicySettings {
+function policiesOf({ defaultPolicy, ports, clusterNetworks }: PolicyMessage): PolicySettings {
   return {
     defaultPolicy,
-    portPolicies: new Map(portPolicies),
+    ports,
     clusterNetworks: clusterNetworks.map((text) => required(Cidr.parse(text), text)),
   };
 }

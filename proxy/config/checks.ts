@@ -20,7 +20,6 @@ export function checkTogether(values: All, findings: Findings): void {
   checkSources(values, findings);
   checkShutdown(values, findings);
   checkIdentity(values, findings);
-  checkPolicies(values, findings);
 }
 
 function boundAddresses({ outbound, inbound, admin }: All): readonly Bound[] {
@@ -123,24 +122,5 @@ function checkIdentity({ identity }: All, findings: Findings): void {
     } else if (identity.source === 'none' && own !== undefined && !findings.isWrong('identity.source')) {
       findings.report(own, setting, 'needs identity.source: files');
     }
-  }
-}
-
-/** A port is a port, whichever listener leads to it. */
-function checkPolicies({ inbound }: All, findings: Findings): void {
-  for (const [index, entry] of inbound.ports.entries()) {
-    const origin = findings.origin(entry);
-    const policyOf = ({ policy }: typeof entry) => policy ?? inbound.defaultPolicy;
-    const other = inbound.ports
-      .slice(0, index)
-      .find(
-        ({ port, policy }) => port === entry.port && (policy ?? inbound.defaultPolicy) !== policyOf(entry),
-      );
-    if (other === undefined || origin === undefined) continue;
-    findings.report(
-      origin.place,
-      `${origin.name}.policy`,
-      `port ${entry.port} has policy ${policyOf(other)} already: there is one policy per port`,
-    );
   }
 }

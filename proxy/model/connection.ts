@@ -4,6 +4,7 @@ import type { PeerIdentity } from '../core/identity.ts';
 import type { TransportSeries } from '../metrics/transport.ts';
 import type { ConnectionId } from '../native/engine.ts';
 import type { Endpoint, EndpointPicker } from './endpoint.ts';
+import type { PortPlace } from './messages.ts';
 
 /** Which way through the proxy. */
 export type Direction = 'inbound' | 'outbound';
@@ -88,6 +89,8 @@ export class ProxyConnection {
   helloDue = false;
   /** Who the client has proved to be; undefined without mutual TLS. */
   clientIdentity: PeerIdentity | undefined;
+  /** The explicit inbound listener it came to, whose policy holds; undefined for the others. */
+  place: PortPlace | undefined;
   /** It went to the inbound port itself, and says in a transport header what it wants. */
   direct = false;
   /** When dialling began, in ms of `performance.now()`. */

@@ -5,12 +5,15 @@ import type { SeriesDefinition, Slot } from '../metrics/slab.ts';
 import type { Policy } from './policy.ts';
 import type { TargetKey, TargetSnapshot } from './target.ts';
 
+/** Place of an explicit listener in `inbound.ports`. */
+export type PortPlace = number;
+
 /** How a listener is to be served. Addresses are text: `ip:port`. */
 export type ListenerRole =
   | { readonly kind: 'outbound' }
   | { readonly kind: 'outbound-service'; readonly service: TargetKey }
   | { readonly kind: 'inbound' }
-  | { readonly kind: 'inbound-port'; readonly port: number };
+  | { readonly kind: 'inbound-port'; readonly place: PortPlace };
 
 /** The two sides of a proxy, which stop accepting one after the other. */
 export type Side = 'inbound' | 'outbound';
@@ -26,10 +29,11 @@ export interface ListenerGrant {
   readonly role: ListenerRole;
 }
 
-/** Who may connect, by port of the application. */
+/** Who may connect. */
 export interface PolicyMessage {
   readonly defaultPolicy: Policy;
-  readonly portPolicies: readonly (readonly [port: number, policy: Policy])[];
+  /** Of explicit listeners, by their place; the first of a port holds for whatever else leads to that port. */
+  readonly ports: readonly { readonly port: number; readonly policy: Policy }[];
   /** CIDR text. */
   readonly clusterNetworks: readonly string[];
 }
