@@ -16,6 +16,12 @@ const LOOK_MS = 1_000;
 /** Files that changed must be the same this much later, in ms, before they are used. */
 const SETTLE_MS = 100;
 
+/**
+ * How long files may not fit together before that is a failure, in ms: whoever replaces them one after the other by hand or over
+ * a network needs a second or two, and meanwhile the identity we have is in use.
+ */
+const PATIENCE_MS = 3_000;
+
 /** A certificate that ends this soon is worth a warning at every start and reload, in ms. */
 const SOON_MS = 3_600_000;
 
@@ -38,7 +44,11 @@ export class IdentityFiles {
   private readonly onChange: (identity: OwnIdentity) => void;
   private readonly lookMs: number;
   private seen: IdentityTexts | undefined;
+  /** What the last failure was about. */
+  private refused: IdentityTexts | undefined;
   private problem: string | undefined;
+  /** Since when the files have been unusable, by the monotonic clock in ms; undefined while they are good. */
+  private unusableSinceMs: number | undefined;
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
 
@@ -71,8 +81,10 @@ export class IdentityFiles {
   private async look(): Promise<void> {
     try {
       const texts = await this.read();
-      if (!sameTexts(texts, this.seen)) await this.changed(texts);
+      if (sameTexts(texts, this.seen)) this.recovered();
+      else await this.changed(texts);
     } catch (error) {
+      this.refused = undefined;
       this.fail((error as Error).message);
     }
     if (this.closed) return;
@@ -88,13 +100,28 @@ export class IdentityFiles {
       texts = await this.read();
       if (this.closed || !sameTexts(texts, first)) return;
     }
-    const identity = readOwnCertificate(texts, this.reloads + 1, Date.now());
+    let identity: OwnIdentity;
+    try {
+      identity = readOwnCertificate(texts, this.reloads + 1, Date.now());
+    } catch (error) {
+      // Judged again at every look, since a certificate becomes valid with time, but told of once: the text has the time in it.
+      if (!sameTexts(texts, this.refused) && this.fail((error as Error).message)) this.refused = texts;
+      return;
+    }
     this.seen = texts;
-    this.problem = undefined;
+    this.recovered();
     this.reloads++;
     this.current = identity;
     this.tell(identity);
     this.onChange(identity);
+  }
+
+  private recovered(): void {
+    if (this.problem !== undefined && this.current !== undefined)
+      log.info('identity: the files are good again');
+    this.problem = undefined;
+    this.refused = undefined;
+    this.unusableSinceMs = undefined;
   }
 
   private async read(): Promise<IdentityTexts> {
@@ -106,13 +133,21 @@ export class IdentityFiles {
     return { certificate, key, trustAnchors };
   }
 
-  /** Said once per problem, not at every look. */
-  private fail(problem: string): void {
-    if (problem === this.problem || this.closed) return;
+  /**
+   * Says once per problem what it is, not at every look, and not before it has lasted where there is an identity to go on with.
+   * @returns whether the problem is one by now
+   */
+  private fail(problem: string): boolean {
+    if (this.closed) return false;
+    const nowMs = performance.now();
+    this.unusableSinceMs ??= nowMs;
+    if (this.current !== undefined && nowMs - this.unusableSinceMs < PATIENCE_MS) return false;
+    if (problem === this.problem) return true;
     this.problem = problem;
     this.failures++;
     const kept = this.current === undefined ? 'there is none yet' : 'the one we have stays in use';
     log.error(`identity: ${problem}; ${kept}`, { ...this.paths });
+    return true;
   }
 
   private tell({ identity, serverName, notBeforeMs, notAfterMs, version }: OwnIdentity): void {
@@ -134,9 +169,11 @@ async function textOf(path: string): Promise<string> {
     return await readFile(path, 'utf8');
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    throw new Error(code === 'ENOENT' ? `${path} is not there` : `${path} cannot be read: ${code}`, {
-      cause: error,
-    });
+    const why =
+      code === 'ENOENT'
+        ? 'is not there; it is used as soon as it is (`ferrule identity issue` makes one)'
+        : `cannot be read (${code}); it must be a file that this user may read`;
+    throw new Error(`${path} ${why}`, { cause: error });
   }
 }
 

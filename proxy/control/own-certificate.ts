@@ -1,7 +1,8 @@
 /** Reads and judges our own certificate, key and trust anchors: what is wrong is found before a peer finds it. */
-import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
-import { type CertificateName, readPeerIdentity, serverNameOf } from '../core/identity.ts';
+import { createPrivateKey, type KeyObject } from 'node:crypto';
+import { readPeerIdentity, serverNameOf } from '../core/identity.ts';
 import type { OwnIdentity } from '../model/messages.ts';
+import { type Certificate, readCertificates } from './x509.ts';
 
 /** The three PEM texts. */
 export interface IdentityTexts {
@@ -17,8 +18,8 @@ const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 /** A certificate may begin this much in the future by our clock, in ms: what peers allow too (tls_handshake.cc). */
 const CLOCK_TOLERANCE_MS = 300_000;
 
-/** Longest chain followed: leaf, a few intermediates, root. */
-const MAX_CHAIN = 10;
+/** Real chains have one or two; the limit keeps a file of a hundred cross-signed ones from being searched for ever. */
+const MAX_INTERMEDIATES = 4;
 
 /**
  * Checks the texts.
@@ -27,16 +28,12 @@ const MAX_CHAIN = 10;
  * @throws Error that says what is wrong with which of them
  */
 export function readOwnCertificate(texts: IdentityTexts, version: number, nowMs: number): OwnIdentity {
-  const chain = certificatesOf(texts.certificate, 'the certificate file');
-  const anchors = certificatesOf(texts.trustAnchors, 'the trust anchors file');
+  const chain = readCertificates(texts.certificate, 'the certificate file');
+  const anchors = readCertificates(texts.trustAnchors, 'the trust anchors file');
   const leaf = chain[0];
   checkKey(leaf, texts.key);
-  if (leaf.ca) throw new Error('the certificate is that of an authority');
-  const usages = leaf.keyUsage;
-  if (usages !== undefined && !(usages.includes(SERVER_AUTH) && usages.includes(CLIENT_AUTH))) {
-    throw new Error('the certificate is not for both server and client authentication (extended key usage)');
-  }
-  const names = readPeerIdentity(alternativeNames(leaf));
+  checkPurposes(leaf);
+  const names = readPeerIdentity(leaf.names);
   if (typeof names === 'string') throw new Error(names);
   const identity = names.spiffeId ?? names.text;
   const serverName = names.dnsNames[0] ?? serverNameOf(identity);
@@ -44,7 +41,8 @@ export function readOwnCertificate(texts: IdentityTexts, version: number, nowMs:
     throw new Error(`the certificate has no DNS name, and ${identity} does not imply one`);
   }
   checkTime(leaf, 'the certificate', nowMs);
-  checkChain(chain, anchors, nowMs);
+  const problem = chainProblem(chain, anchors, nowMs);
+  if (problem !== undefined) throw new Error(problem);
   return {
     version,
     certificatePem: texts.certificate,
@@ -52,31 +50,26 @@ export function readOwnCertificate(texts: IdentityTexts, version: number, nowMs:
     trustAnchorsPem: texts.trustAnchors,
     identity,
     serverName,
-    notBeforeMs: leaf.validFromDate.getTime(),
-    notAfterMs: leaf.validToDate.getTime(),
-    trustAnchorNotAfterMs: Math.max(...anchors.map((anchor) => anchor.validToDate.getTime())),
+    notBeforeMs: leaf.notBeforeMs,
+    notAfterMs: leaf.notAfterMs,
+    trustAnchorNotAfterMs: Math.max(...anchors.map((anchor) => anchor.notAfterMs)),
   };
 }
 
-function certificatesOf(text: string, what: string): X509Certificate[] {
-  const blocks = text.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g);
-  if (blocks === null) throw new Error(`${what} holds no certificate (PEM)`);
-  return blocks.map((block, index) => {
-    try {
-      return new X509Certificate(block);
-    } catch (cause) {
-      throw new Error(`certificate ${index + 1} of ${what} cannot be read`, { cause });
-    }
-  });
+function checkPurposes({ isCa, keyUsages, extendedKeyUsages }: Certificate): void {
+  if (isCa) throw new Error('the certificate is that of an authority');
+  if (keyUsages?.includes('digitalSignature') === false) {
+    throw new Error('the certificate is not for signatures (key usage), which TLS 1.3 makes with it');
+  }
+  const purposes = extendedKeyUsages;
+  if (purposes !== undefined && !(purposes.includes(SERVER_AUTH) && purposes.includes(CLIENT_AUTH))) {
+    throw new Error('the certificate is not for both server and client authentication (extended key usage)');
+  }
 }
 
-function checkKey(leaf: X509Certificate, text: string): void {
-  const { asymmetricKeyType, asymmetricKeyDetails } = leaf.publicKey;
-  const p256 = asymmetricKeyType === 'ec' && asymmetricKeyDetails?.namedCurve === 'prime256v1';
-  if (!p256 && asymmetricKeyType !== 'ed25519') {
-    throw new Error(
-      `the certificate has a key of type ${asymmetricKeyType}; it must be ECDSA P-256 or Ed25519`,
-    );
+function checkKey(leaf: Certificate, text: string): void {
+  if (leaf.keyKind !== 'ECDSA P-256' && leaf.keyKind !== 'Ed25519') {
+    throw new Error(`the certificate has a key of type ${leaf.keyKind}; it must be ECDSA P-256 or Ed25519`);
   }
   let key: KeyObject;
   try {
@@ -84,47 +77,84 @@ function checkKey(leaf: X509Certificate, text: string): void {
   } catch (cause) {
     throw new Error('the key file holds no private key (PEM, not encrypted)', { cause });
   }
-  if (!leaf.checkPrivateKey(key)) throw new Error('the key is not that of the certificate');
+  if (!leaf.x509.checkPrivateKey(key)) throw new Error('the key is not that of the certificate');
 }
 
-function checkTime(certificate: X509Certificate, what: string, nowMs: number): void {
-  const now = new Date(nowMs).toISOString();
-  const { validFromDate, validToDate } = certificate;
-  if (validToDate.getTime() <= nowMs) {
-    throw new Error(`${what} expired at ${validToDate.toISOString()}; our clock says ${now}`);
-  }
-  if (validFromDate.getTime() > nowMs + CLOCK_TOLERANCE_MS) {
-    throw new Error(`${what} begins at ${validFromDate.toISOString()}; our clock says ${now}`);
-  }
+function checkTime(certificate: Certificate, what: string, nowMs: number): void {
+  const problem = timeProblem(certificate, what, nowMs);
+  if (problem !== undefined) throw new Error(problem);
 }
 
-/** Follows the issuers from the leaf to an anchor. */
-function checkChain(
-  chain: readonly X509Certificate[],
-  anchors: readonly X509Certificate[],
+function timeProblem(
+  { notBeforeMs, notAfterMs }: Certificate,
+  what: string,
   nowMs: number,
-): void {
-  let current = chain[0];
-  for (let length = 0; length < MAX_CHAIN; length++) {
-    const issued = (candidate: X509Certificate) =>
-      current.checkIssued(candidate) && current.verify(candidate.publicKey);
-    const anchor = anchors.find(issued);
-    if (anchor !== undefined) return checkTime(anchor, 'the trust anchor of the certificate', nowMs);
-    const issuer = chain.find((candidate) => candidate !== current && issued(candidate));
-    if (issuer === undefined) break;
-    checkTime(issuer, 'an intermediate certificate', nowMs);
-    current = issuer;
+): string | undefined {
+  const clock = `our clock says ${new Date(nowMs).toISOString()}`;
+  if (notAfterMs <= nowMs) return `${what} expired at ${new Date(notAfterMs).toISOString()}; ${clock}`;
+  if (notBeforeMs > nowMs + CLOCK_TOLERANCE_MS) {
+    return `${what} is not valid before ${new Date(notBeforeMs).toISOString()}; ${clock}`;
   }
-  throw new Error(
-    `the certificate does not lead to a trust anchor: nobody trusted issued ${current.subject}`,
+  return undefined;
+}
+
+/**
+ * Follows the issuers from the first of `chain` to an anchor, on every way there is: during a roll-over several
+ * certificates of one issuer, with one key, may be around, and some of them expired.
+ * @returns why no way ends well; undefined when one does
+ */
+export function chainProblem(
+  chain: readonly Certificate[],
+  anchors: readonly Certificate[],
+  nowMs: number,
+): string | undefined {
+  return problemFrom(chain[0], 0, chain, anchors, nowMs);
+}
+
+/** @param below how many authorities there are between the workload and `current`, itself included */
+function problemFrom(
+  current: Certificate,
+  below: number,
+  chain: readonly Certificate[],
+  anchors: readonly Certificate[],
+  nowMs: number,
+): string | undefined {
+  let problem: string | undefined;
+  for (const anchor of anchors.filter((candidate) => issued(candidate, current))) {
+    const found = authorityProblem(anchor, 'the trust anchor of the certificate', below, nowMs);
+    if (found === undefined) return undefined;
+    problem ??= found;
+  }
+  const issuers = chain.filter((candidate) => candidate !== current && issued(candidate, current));
+  for (const issuer of below < MAX_INTERMEDIATES ? issuers : []) {
+    const own = authorityProblem(issuer, 'an intermediate certificate', below, nowMs);
+    const found = own ?? problemFrom(issuer, below + 1, chain, anchors, nowMs);
+    if (found === undefined) return undefined;
+    problem ??= found;
+  }
+  return (
+    problem ?? `the certificate does not lead to a trust anchor: nobody trusted issued ${nameOf(current)}`
   );
 }
 
-/** Node's text form of the names; what it had to quote is nothing we accept, and stays quoted. */
-function alternativeNames(leaf: X509Certificate): CertificateName[] {
-  return (leaf.subjectAltName ?? '').split(', ').flatMap((entry): CertificateName[] => {
-    const [kind, value] = [entry.slice(0, entry.indexOf(':')), entry.slice(entry.indexOf(':') + 1)];
-    const type = kind === 'DNS' ? 'dns' : kind === 'URI' ? 'uri' : 'other';
-    return entry === '' ? [] : [{ type, bytes: Buffer.from(value) }];
-  });
+function issued(issuer: Certificate, certificate: Certificate): boolean {
+  return certificate.x509.checkIssued(issuer.x509) && certificate.x509.verify(issuer.x509.publicKey);
+}
+
+function authorityProblem(
+  authority: Certificate,
+  what: string,
+  below: number,
+  nowMs: number,
+): string | undefined {
+  if (!authority.isCa) return `${what} is not that of an authority (${nameOf(authority)})`;
+  if (authority.pathLength !== undefined && below > authority.pathLength) {
+    return `${what} allows ${authority.pathLength} authorities below it, and there are ${below} (${nameOf(authority)})`;
+  }
+  return timeProblem(authority, what, nowMs);
+}
+
+/** Workloads have no subject; their names tell which they are. */
+function nameOf({ x509 }: Certificate): string {
+  return (x509.subject || x509.subjectAltName || 'a certificate without any name').replaceAll('\n', ', ');
 }

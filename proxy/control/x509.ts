@@ -11,6 +11,7 @@ export interface Certificate {
   readonly x509: X509Certificate;
   readonly pem: string;
   readonly names: readonly CertificateName[];
+  /** What the basic constraints say, whatever the key usage does: Node's `ca` asks for both. */
   readonly isCa: boolean;
   /** How many authorities may come between it and a workload; undefined where that is not limited. */
   readonly pathLength: number | undefined;
@@ -83,8 +84,7 @@ function readCertificate(pem: string): Certificate {
     x509,
     pem,
     names: names === undefined ? [] : children(single(names)).map(toName),
-    isCa: x509.ca,
-    pathLength: constraints === undefined ? undefined : readPathLength(constraints),
+    ...readConstraints(constraints),
     keyUsages: usage === undefined ? undefined : readKeyUsages(single(usage).value),
     extendedKeyUsages: x509.keyUsage,
     notBeforeMs: x509.validFromDate.getTime(),
@@ -127,9 +127,14 @@ function readExtensions(certificate: Uint8Array): ReadonlyMap<string, Uint8Array
   );
 }
 
-function readPathLength(extension: Uint8Array): number | undefined {
-  const length = children(single(extension)).find(({ tag }) => tag === TAG.integer);
-  return length?.value.reduce((sum, byte) => sum * 256 + byte, 0);
+/** cA, FALSE unless it is there, and pathLenConstraint (RFC 5280 section 4.2.1.9). */
+function readConstraints(extension: Uint8Array | undefined): Pick<Certificate, 'isCa' | 'pathLength'> {
+  const parts = extension === undefined ? [] : children(single(extension));
+  const length = parts.find(({ tag }) => tag === TAG.integer);
+  return {
+    isCa: parts.some(({ tag, value }) => tag === TAG.boolean && value[0] !== 0),
+    pathLength: length?.value.reduce((sum, byte) => sum * 256 + byte, 0),
+  };
 }
 
 /** A BIT STRING: the number of unused bits, then bits from the highest down. */

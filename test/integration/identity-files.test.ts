@@ -1,0 +1,404 @@
+/** Our identity from real files, and everything that is done to such files. */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import {
+  type CertificateOptions,
+  type Credential,
+  createAuthority,
+  issueCertificate,
+} from '../../proxy/control/certificates.ts';
+import { IdentityFiles } from '../../proxy/control/identity-files.ts';
+import { log } from '../../proxy/core/log.ts';
+import type { OwnIdentity } from '../../proxy/model/messages.ts';
+import { requirePeer } from '../support/peers.ts';
+
+/** Generous: a loaded machine must not fail the test, and a right one never waits for it. */
+const DEADLINE_MS = 20_000;
+/** Between two looks at the files, in ms: short, so that the tests are. */
+const LOOK_MS = 20;
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+
+const WEB = { serviceAccount: 'web', namespace: 'shop', trustDomain: 'cluster.local' } as const;
+const WEB_DNS = 'web.shop.serviceaccount.identity.linkerd.cluster.local';
+const WEB_SPIFFE = 'spiffe://cluster.local/ns/shop/sa/web';
+
+const lines: string[] = [];
+log.sink = (line) => void lines.push(line);
+
+const root = await createAuthority({ trustDomain: 'cluster.local' });
+const stranger = await createAuthority({ trustDomain: 'cluster.local' });
+
+function issue(options: Partial<CertificateOptions> = {}, authority = root): Promise<Credential> {
+  return issueCertificate(authority, { ...WEB, ...options });
+}
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  const deadline = Date.now() + DEADLINE_MS;
+  while (!condition()) {
+    if (Date.now() > deadline)
+      throw new Error(`not within ${DEADLINE_MS} ms: ${what}; log:\n${lines.join('')}`);
+    await delay(5);
+  }
+}
+
+/** Three files of a test and the identities they gave. */
+class Rig {
+  readonly handed: OwnIdentity[] = [];
+  readonly files: IdentityFiles;
+  readonly dir: string;
+
+  constructor(t: Test, dir: string) {
+    this.dir = dir;
+    const paths = {
+      certificate: join(dir, 'tls.crt'),
+      key: join(dir, 'tls.key'),
+      trustAnchors: join(dir, 'ca.crt'),
+    };
+    this.files = new IdentityFiles(paths, (identity) => void this.handed.push(identity), LOOK_MS);
+    t.teardown(() => this.files.close());
+  }
+
+  /** Log lines that name this test's folder, or say `text` after it. */
+  said(text: string): number {
+    return lines.filter((line) => line.includes(this.dir) && line.includes(text)).length;
+  }
+
+  get serial(): string | undefined {
+    return this.handed.at(-1)?.certificatePem;
+  }
+}
+
+/** Replaces a file as careful tools do. */
+function put(dir: string, name: string, text: string): void {
+  writeFileSync(join(dir, `.${name}.new`), text);
+  renameSync(join(dir, `.${name}.new`), join(dir, name));
+}
+
+function putAll(dir: string, { certificatePem, keyPem }: Credential, anchors = root.certificatePem): void {
+  put(dir, 'ca.crt', anchors);
+  put(dir, 'tls.key', keyPem);
+  put(dir, 'tls.crt', certificatePem);
+}
+
+/** A started rig on good files. */
+async function started(t: Test, credential?: Credential): Promise<Rig> {
+  const dir = t.testdir({});
+  putAll(dir, credential ?? (await issue()));
+  const rig = new Rig(t, dir);
+  await rig.files.start();
+  return rig;
+}
+
+t.test('what is handed out at the start', async (t) => {
+  const credential = await issue({ lifetimeMs: HOUR_MS, key: 'ed25519' });
+  const before = Math.floor(Date.now() / 1000) * 1000;
+  const rig = await started(t, credential);
+  t.equal(rig.files.unready(), undefined);
+  const [identity] = rig.handed;
+  t.match(identity, {
+    version: 1,
+    identity: WEB_SPIFFE,
+    serverName: WEB_DNS,
+    certificatePem: credential.certificatePem,
+    keyPem: credential.keyPem,
+    trustAnchorsPem: root.certificatePem,
+  });
+  t.ok(Math.abs(identity.notAfterMs - (before + HOUR_MS)) < MINUTE_MS);
+  t.ok(Math.abs(identity.notBeforeMs - (before - 5 * MINUTE_MS)) < MINUTE_MS);
+  t.ok(identity.trustAnchorNotAfterMs > before + 3649 * 24 * HOUR_MS);
+  t.match(
+    rig.files.unready(identity.notAfterMs),
+    /expired at .*Z; our clock says .*Z/,
+    'its end makes unready',
+  );
+});
+
+t.test('ten rotations, then files that stay as they are', async (t) => {
+  const rig = await started(t);
+  for (let round = 2; round <= 11; round++) {
+    const next = await issue({ key: round % 2 === 0 ? 'ed25519' : 'p256' });
+    putAll(rig.dir, next);
+    await until(`rotation ${round}`, () => rig.serial === next.certificatePem);
+    t.equal(rig.handed.at(-1)?.keyPem, next.keyPem, 'never a mixed pair');
+    t.equal(rig.handed.at(-1)?.version, rig.handed.length);
+  }
+  const before = rig.handed.length;
+  t.equal(before, 11, 'each once');
+  put(rig.dir, 'tls.crt', rig.serial ?? '');
+  const last = await issue();
+  putAll(rig.dir, last);
+  await until('the last one', () => rig.serial === last.certificatePem);
+  t.equal(rig.handed.length, before + 1, 'the same text again was no change');
+  t.equal(rig.files.failures, 0);
+});
+
+t.test('files replaced one after the other, with a pause, are no failure', async (t) => {
+  const rig = await started(t);
+  const next = await issue();
+  put(rig.dir, 'tls.crt', next.certificatePem);
+  // Long enough that the pair that does not fit was looked at several times, and well below the patience.
+  await delay(600);
+  t.equal(rig.handed.length, 1, 'the old pair stays meanwhile');
+  put(rig.dir, 'tls.key', next.keyPem);
+  await until('the pair fits', () => rig.serial === next.certificatePem);
+  t.equal(rig.files.failures, 0);
+  t.equal(rig.said('the key is not that of the certificate'), 0, 'nothing was said');
+});
+
+t.test('a pair that never fits is told of once, and the old one stays', async (t) => {
+  const rig = await started(t);
+  const old = rig.serial;
+  const next = await issue();
+  put(rig.dir, 'tls.crt', next.certificatePem);
+  await until('it is a failure', () => rig.files.failures > 0);
+  t.equal(rig.said('the key is not that of the certificate; the one we have stays in use'), 1);
+  t.equal(rig.files.current?.certificatePem, old);
+  t.equal(rig.files.unready(), undefined, 'still ready');
+  put(rig.dir, 'tls.key', next.keyPem);
+  await until('mended', () => rig.serial === next.certificatePem);
+  t.equal(rig.files.failures, 1);
+});
+
+t.test('Kubernetes swaps a link', async (t) => {
+  const dir = t.testdir({});
+  const version = async (name: string) => {
+    const credential = await issue();
+    mkdirSync(join(dir, name));
+    putAll(join(dir, name), credential);
+    symlinkSync(name, join(dir, '..data_tmp'));
+    renameSync(join(dir, '..data_tmp'), join(dir, '..data'));
+    return credential;
+  };
+  await version('..2026_1');
+  for (const file of ['tls.crt', 'tls.key', 'ca.crt']) symlinkSync(`..data/${file}`, join(dir, file));
+  const rig = new Rig(t, dir);
+  await rig.files.start();
+  t.equal(rig.handed.length, 1);
+  const second = await version('..2026_2');
+  rmSync(join(dir, '..2026_1'), { recursive: true });
+  await until('the swap is seen', () => rig.serial === second.certificatePem);
+  t.equal(rig.files.failures, 0);
+});
+
+t.test('the root rolls over: both, then the new one alone', async (t) => {
+  const rig = await started(t);
+  put(rig.dir, 'ca.crt', `${root.certificatePem}${stranger.certificatePem}`);
+  await until('both', () => rig.handed.length === 2);
+  t.match(rig.handed[1].trustAnchorsPem, stranger.certificatePem);
+  const next = await issue({}, stranger);
+  put(rig.dir, 'tls.key', next.keyPem);
+  put(rig.dir, 'tls.crt', next.certificatePem);
+  await until('a certificate of the new root', () => rig.serial === next.certificatePem);
+  put(rig.dir, 'ca.crt', stranger.certificatePem);
+  await until('the new root alone', () => rig.handed.at(-1)?.trustAnchorsPem === stranger.certificatePem);
+  put(rig.dir, 'ca.crt', root.certificatePem);
+  await until('the wrong root alone', () => rig.files.failures === 1);
+  t.equal(rig.said('does not lead to a trust anchor'), 1);
+  t.equal(rig.files.current?.trustAnchorsPem, stranger.certificatePem);
+});
+
+t.test('through an intermediate, and not without it', async (t) => {
+  const middle = await createAuthority({ trustDomain: 'cluster.local', issuer: root });
+  const credential = await issue({}, middle);
+  const rig = await started(t, credential);
+  t.equal(rig.handed.length, 1);
+  const [leaf] = credential.certificatePem.split(/(?<=-----END CERTIFICATE-----\n)/);
+  t.not(leaf, credential.certificatePem);
+  const lacking = await started(t, { ...credential, certificatePem: leaf });
+  t.match(lacking.files.unready(), /does not lead to a trust anchor: nobody trusted issued .*web/);
+});
+
+t.test('files that are not there yet', async (t) => {
+  const dir = t.testdir({});
+  const rig = new Rig(t, dir);
+  await rig.files.start();
+  t.match(
+    rig.files.unready(),
+    /tls\.crt is not there; it is used as soon as it is \(`ferrule identity issue`/,
+  );
+  t.equal(rig.files.failures, 1);
+  putAll(dir, await issue());
+  await until('they are mounted', () => rig.handed.length === 1);
+  t.equal(rig.files.unready(), undefined);
+  const credential = await issue();
+  rmSync(join(dir, 'tls.key'));
+  await until('a key that goes away', () => rig.said('is not there') > 1);
+  t.equal(rig.files.unready(), undefined, 'is no loss');
+  putAll(dir, credential);
+  await until('and it is back', () => rig.serial === credential.certificatePem);
+});
+
+t.test('a certificate that begins soon is loaded, one that begins later when it does', async (t) => {
+  const soon = await started(t, await issue({ notBeforeMs: Date.now() + 2 * MINUTE_MS }));
+  t.equal(soon.handed.length, 1);
+  t.ok(
+    lines.some((line) => /clocks differ.* notBefore=\S+Z now=\S+Z/.test(line)),
+    'with a word about both clocks',
+  );
+  // Five minutes ahead are let pass, so this one can be used in about three seconds.
+  const startMs = Math.ceil((Date.now() + 5 * MINUTE_MS + 2_500) / 1000) * 1000;
+  const later = await started(t, await issue({ notBeforeMs: startMs }));
+  t.match(later.files.unready(), /is not valid before .*Z; our clock says .*Z/);
+  await until('its time has come', () => later.handed.length === 1);
+  t.equal(later.said('is not valid before'), 1, 'told of once, though looked at often');
+  t.equal(later.files.failures, 1);
+});
+
+const refused: Record<string, [Partial<CertificateOptions>, RegExp]> = {
+  expired: [{ notBeforeMs: 0, lifetimeMs: -MINUTE_MS }, /the certificate expired at .*Z; our clock says .*Z/],
+  'two URI names': [
+    { names: [1, 2].map((n) => ({ type: 'url', value: `${WEB_SPIFFE}${n}` })) },
+    /more than one URI name/,
+  ],
+  'a NUL in a name': [{ names: [{ type: 'dns', value: `${WEB_DNS}\0.evil.example` }] }, /has a NUL/],
+  'a comma in a name': [{ names: [{ type: 'dns', value: `a, URI:${WEB_SPIFFE}` }] }, /has a NUL, a blank or/],
+  'names of two accounts': [
+    {
+      names: [
+        { type: 'dns', value: WEB_DNS },
+        { type: 'url', value: 'spiffe://cluster.local/ns/shop/sa/admin' },
+      ],
+    },
+    /of different accounts/,
+  ],
+  'no name': [{ names: [] }, /neither a DNS name nor a SPIFFE ID/],
+  'a SPIFFE ID that implies no server name': [
+    { names: [{ type: 'url', value: 'spiffe://cluster.local/billing' }] },
+    /does not imply one/,
+  ],
+  'CA:TRUE': [{ isCa: true }, /that of an authority/],
+  'CA:TRUE with the key usage of one': [
+    { isCa: true, keyUsages: ['keyCertSign', 'digitalSignature'] },
+    /that of an authority/,
+  ],
+  'no digitalSignature': [{ keyUsages: ['keyAgreement'] }, /not for signatures \(key usage\)/],
+  'for clients only': [{ extendedKeyUsages: ['clientAuth'] }, /not for both server and client/],
+};
+
+for (const [what, [options, problem]] of Object.entries(refused)) {
+  t.test(`refused: ${what}`, async (t) => {
+    const first = await started(t, await issue(options));
+    t.match(first.files.unready(), problem, 'at the start');
+    t.equal(first.handed.length, 0);
+    putAll(first.dir, await issue());
+    await until('good files end it', () => first.files.unready() === undefined);
+  });
+}
+
+t.test('absent usages allow everything', async (t) => {
+  const rig = await started(t, await issue({ keyUsages: [], extendedKeyUsages: [] }));
+  t.equal(rig.files.unready(), undefined);
+});
+
+const damaged: Record<string, [file: string, text: (good: Credential) => string, RegExp]> = {
+  'an empty certificate': ['tls.crt', () => '', /the certificate file is empty/],
+  'a text that is none': [
+    'tls.crt',
+    () => 'hello',
+    /the certificate file has no certificate: it must be PEM/,
+  ],
+  'a key in its place': ['tls.crt', ({ keyPem }) => keyPem, /the certificate file has no certificate/],
+  'a certificate cut short': [
+    'tls.crt',
+    ({ certificatePem }) => certificatePem.slice(0, 300),
+    /the certificate file is cut short/,
+  ],
+  'a certificate with a hole': [
+    'tls.crt',
+    ({ certificatePem }) => certificatePem.replace(/\n[^\n]+\n/, '\n'),
+    /the certificate in it cannot be read/,
+  ],
+  'anchors cut short': [
+    'ca.crt',
+    () => root.certificatePem + stranger.certificatePem.slice(0, 200),
+    /the trust anchors file is cut short/,
+  ],
+  'a certificate for a key': ['tls.key', ({ certificatePem }) => certificatePem, /holds no private key/],
+  'the key of another': ['tls.key', () => root.keyPem, /the key is not that of the certificate/],
+};
+
+for (const [what, [file, text, problem]] of Object.entries(damaged)) {
+  t.test(`damaged: ${what}`, async (t) => {
+    const dir = t.testdir({});
+    const good = await issue();
+    putAll(dir, good);
+    put(dir, file, text(good));
+    const rig = new Rig(t, dir);
+    await rig.files.start();
+    t.match(rig.files.unready(), problem);
+    putAll(dir, good);
+    await until('repaired', () => rig.files.unready() === undefined);
+  });
+}
+
+t.test('a bad certificate after a good one: the old one stays, one line says why', async (t) => {
+  const rig = await started(t);
+  const old = rig.serial;
+  putAll(rig.dir, await issue({ notBeforeMs: 0, lifetimeMs: -MINUTE_MS }));
+  await until('it is a failure', () => rig.files.failures === 1);
+  // A dozen more looks at it, each with another time on the clock.
+  await delay(12 * LOOK_MS);
+  t.equal(rig.said('expired at'), 1);
+  t.equal(rig.files.failures, 1);
+  t.equal(rig.handed.length, 1);
+  t.equal(rig.files.current?.certificatePem, old);
+});
+
+t.test('an expired anchor beside its renewal with the same key and name', async (t) => {
+  const openssl = requirePeer(t, 'openssl');
+  if (openssl === undefined) return;
+  const dir = t.testdir({});
+  const file = (name: string) => join(dir, name);
+  const run = (...args: string[]) => {
+    const { status, stderr } = spawnSync(openssl, args, { cwd: dir, encoding: 'utf8' });
+    t.equal(status, 0, stderr);
+  };
+  writeFileSync(
+    file('openssl.cnf'),
+    '[req]\ndistinguished_name = n\nx509_extensions = v3\n[n]\n[v3]\nbasicConstraints = critical,CA:TRUE\n',
+  );
+  writeFileSync(file('root.key'), root.keyPem);
+  writeFileSync(file('root.crt'), root.certificatePem);
+  run('x509', '-x509toreq', '-in', 'root.crt', '-signkey', 'root.key', '-out', 'root.csr');
+  const renew = (days: string, out: string) =>
+    run(
+      'x509',
+      '-req',
+      '-in',
+      'root.csr',
+      '-signkey',
+      'root.key',
+      '-days',
+      days,
+      '-extfile',
+      'openssl.cnf',
+      '-extensions',
+      'v3',
+      '-out',
+      out,
+    );
+  renew('-1', 'expired.crt');
+  const { readFileSync } = await import('node:fs');
+  const expired = readFileSync(file('expired.crt'), 'utf8');
+  const credential = await issue();
+  for (const anchors of [expired + root.certificatePem, root.certificatePem + expired]) {
+    putAll(dir, credential, anchors);
+    const rig = new Rig(t, dir);
+    await rig.files.start();
+    t.equal(rig.files.unready(), undefined, 'the valid one counts');
+  }
+  putAll(dir, credential, expired);
+  const rig = new Rig(t, dir);
+  await rig.files.start();
+  t.match(rig.files.unready(), /the trust anchor of the certificate expired at .*; our clock says /);
+});
+
+t.test('who is no authority cannot have issued', async (t) => {
+  const leaf = await issue({ keyUsages: [] });
+  const rig = await started(t, await issue({}, leaf));
+  t.match(rig.files.unready(), /an intermediate certificate is not that of an authority/);
+});
