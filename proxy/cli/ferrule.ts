@@ -10,6 +10,7 @@ import { dispatch, type Registry } from './dispatch.ts';
 const COMMANDS: Registry = {
   proxy: () => import('./proxy.ts'),
   init: () => import('./init.ts'),
+  identity: () => import('./identity.ts'),
   await: () => import('./await.ts'),
   demo: () => import('./demo.ts'),
 };
