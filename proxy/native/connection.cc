@@ -56,6 +56,13 @@ void ByteQueue::consume(size_t length) {
   if (begin_ == end_) clear();
 }
 
+size_t ByteQueue::take(uint8_t* into, size_t length) {
+  const size_t taken = std::min(length, size());
+  std::memcpy(into, data(), taken);
+  consume(taken);
+  return taken;
+}
+
 void ByteQueue::clear() {
   std::free(block_);
   block_ = nullptr;
@@ -122,7 +129,9 @@ void Engine::readForTypeScript(Connection& connection) {
     }
     emit(Event::data, connection.id(), int32_t(slabUsed_), int32_t(length));
     slabUsed_ += (size_t(length) + 7) & ~size_t(7);
-    if (size_t(length) >= READ_BYTES) return makeReady(connection);
+    // Sealed bytes are fewer when opened: there a read was full when it left something in the socket.
+    const bool full = size_t(length) >= READ_BYTES || (connection.tls != nullptr && connection.readable);
+    if (full) return makeReady(connection);
   }
 }
 
@@ -219,7 +228,7 @@ void Engine::afterFlush(Connection& connection) {
     }
     if (connection.linkedFrom != nullptr && connection.linkedFrom->readable) makeReady(*connection.linkedFrom);
   }
-  if (!connection.out.empty() || connection.state != State::open) return;
+  if (!connection.out.empty() || connection.state != State::open || connection.handshaking()) return;
   if (connection.shutWanted && !connection.shutDone) endOutput(connection);
   if (!connection.shutDone) return;
   if (connection.readEnded) return destroy(connection, 0, false);
@@ -301,12 +310,7 @@ ssize_t Engine::readSome(Connection& connection, uint8_t* into, size_t length) {
 }
 
 ssize_t Engine::receive(Connection& connection, uint8_t* into, size_t length) {
-  if (!connection.unread.empty()) {
-    const size_t taken = std::min(length, connection.unread.size());
-    std::memcpy(into, connection.unread.data(), taken);
-    connection.unread.consume(taken);
-    return ssize_t(taken);
-  }
+  if (!connection.unread.empty()) return ssize_t(connection.unread.take(into, length));
   ssize_t result;
   do {
     result = recv(connection.fd, into, length, 0);

@@ -39,6 +39,8 @@ class ByteQueue {
   // The same in front of everything.
   bool prepend(const uint8_t* bytes, size_t length);
   void consume(size_t length);
+  // Moves up to `length` bytes to `into`; how many.
+  size_t take(uint8_t* into, size_t length);
   void clear();
 
  private:
@@ -56,6 +58,7 @@ struct Tls {
   std::unique_ptr<TlsHandshake> handshake;
   std::unique_ptr<TlsRecords> records;
   ByteQueue partial;          // the beginning of a record
+  ByteQueue unread;           // what TypeScript gave back of what was opened
   uint64_t startedUs = 0;
   bool closeReceived = false;
   bool closeSent = false;

@@ -201,7 +201,7 @@ export class Engine {
 
   /**
    * Gives bytes that were received back: a relay, a handshake or the next `data` finds them first. Only for an open
-   * connection without relay or TLS; ranges go back latest first.
+   * connection that is neither relayed nor in its handshake; ranges go back latest first.
    */
   unread(id: ConnectionId, bytes: Uint8Array): void {
     for (let end = bytes.length; end > 0; ) {

@@ -31,6 +31,8 @@ void Engine::execute(const int32_t* record) {
     case Operation::shutdown:
     case Operation::close:
       if (connection.relay != nullptr) return connection.relay->fail(connection, 0);
+      // Before TLS is there, there is nothing that had to go out.
+      if (operation == Operation::close && connection.handshaking()) return destroy(connection, 0, true);
       connection.shutWanted = true;
       connection.closeWanted = operation == Operation::close;
       return afterFlush(connection);
@@ -58,7 +60,7 @@ void Engine::execute(const int32_t* record) {
       connection.writeSlot = uint32_t(b);
       return;
     case Operation::unread:
-      if (a < 0 || b < 0 || size_t(a) + size_t(b) > SLAB_BYTES) break;
+      if (a < 0 || b <= 0 || size_t(a) + size_t(b) > SLAB_BYTES) break;
       if (!unread(connection, buffers_.slab + a, size_t(b))) break;
       return;
     case Operation::startTls:

@@ -220,6 +220,7 @@ void Relay::fail(Connection& broken, int error) {
   // A peer that answers and closes with our bytes unread resets the connection; its answer is still in the socket.
   while (error != 0 && straight && partner.writable) {
     const ssize_t length = engine.readSome(broken, engine.staging_.get(), STAGING_BYTES);
+    if (length == -EAGAIN && broken.readable) continue;
     if (length <= 0 || engine.writeOrQueue(partner, engine.staging_.get(), size_t(length)) != 0) break;
     if (!partner.out.empty()) break;
   }

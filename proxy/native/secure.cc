@@ -50,8 +50,11 @@ bool Engine::startTls(Connection& connection, int32_t contextAndRole, int32_t pa
 
 // Gives received bytes back, ahead of all others.
 bool Engine::unread(Connection& connection, const uint8_t* bytes, size_t length) {
-  if (connection.relay != nullptr || connection.tls != nullptr || connection.state != State::open) return false;
-  if (!connection.unread.prepend(bytes, length)) return false;
+  if (connection.relay != nullptr || connection.handshaking() || connection.state != State::open) return false;
+  ByteQueue& queue = connection.tls == nullptr ? connection.unread : connection.tls->unread;
+  if (!queue.prepend(bytes, length)) return false;
+  // An end that came behind these bytes is found, and told, again.
+  connection.readEnded = connection.endReported = false;
   connection.bytesRead -= double(length);
   if (connection.readSlot != 0) buffers_.metrics[connection.readSlot] -= double(length);
   connection.readable = true;
@@ -99,6 +102,8 @@ void Engine::handshakeDone(Connection& connection) {
   tls.handshake.reset();
   connection.readable = true;
   if (!connection.paused) makeReady(connection);
+  // An end of stream that was asked for meanwhile.
+  if (connection.shutWanted) afterFlush(connection);
 }
 
 void Engine::handshakeFailed(Connection& connection, int error) {
@@ -116,6 +121,11 @@ void Engine::emitReport(Event event, Connection& connection) {
 
 ssize_t Engine::readSecured(Connection& connection, uint8_t* into, size_t length) {
   Tls& tls = *connection.tls;
+  if (!tls.unread.empty()) {
+    const size_t taken = tls.unread.take(into, length);
+    countRead(connection, taken);
+    return ssize_t(taken);
+  }
   if (tls.closeReceived) return 0;
   if (tls.records == nullptr) return -EAGAIN;
   if (tls.brokenBy >= 0) return breakOff(connection);

@@ -66,7 +66,7 @@ bool TrafficKey::start(const EVP_CIPHER* cipher, const EVP_MD* digest, const uin
 }
 
 bool TrafficKey::update() {
-  uint8_t next[sizeof secret_];
+  uint8_t next[sizeof secret_] = {};
   if (!expandLabel(digest_, secret_, "traffic upd", next, size_t(EVP_MD_get_size(digest_)))) return false;
   std::memcpy(secret_, next, sizeof secret_);
   OPENSSL_cleanse(next, sizeof next);
@@ -189,10 +189,11 @@ OpenedBytes TlsRecords::open(const uint8_t* from, size_t length, uint8_t* into) 
 int TlsRecords::openRecord(const uint8_t* record, size_t length, uint8_t* into, OpenedBytes& opened) {
   if (!reading_.open(record, length, into)) return int(Alert::badRecordMac);
   size_t plain = length - RECORD_HEADER_BYTES - RECORD_TAG_BYTES;
+  // Padding does not lift the limit, which is that of content and type together (section 5.4).
+  if (plain > RECORD_PLAIN_BYTES + 1) return int(Alert::recordOverflow);
   while (plain > 0 && into[plain - 1] == 0) plain--;
   if (plain == 0) return int(Alert::unexpectedMessage);
   const uint8_t type = into[--plain];
-  if (plain > RECORD_PLAIN_BYTES) return int(Alert::recordOverflow);
   // A message may not be interrupted by another kind of record (section 5.1).
   const bool amidMessage = headerHeld_ > 0;
   if (type == TYPE_DATA && plain > 0 && !amidMessage) {

@@ -47,6 +47,8 @@ export type LogRecord = Readonly<Record<string, string | number>>;
 
 /** Options of a start. */
 export interface ProxyStart {
+  /** `identity` of the configuration; absent: none. */
+  readonly identity?: object;
   readonly outbound?: object;
   readonly inbound?: object;
   readonly workers?: number;
@@ -217,6 +219,7 @@ export function launchProxy(t: Test, start: ProxyStart): TestProxy {
   writeFileSync(
     config,
     stringify({
+      identity: start.identity ?? { source: 'none' },
       discovery: start.mesh === undefined ? [] : [{ source: 'file', path: './mesh.d' }],
       outbound: { listen: [], ...start.outbound },
       inbound: { listen: [], ...start.inbound },
@@ -271,6 +274,8 @@ export interface TestEndpoint {
   readonly address: SocketAddress;
   readonly weight?: number;
   readonly identity?: string;
+  /** Port of its proxy, where it wants a transport header. */
+  readonly proxyPort?: number;
 }
 
 /** Resources of a service `NAME.default:80`, with a slice per endpoint. */
@@ -281,7 +286,7 @@ export function serviceYaml(name: string, endpoints: readonly TestEndpoint[], cl
     metadata: { name, namespace: 'default' },
     spec: { ...(clusterIP === undefined ? {} : { clusterIP }), ports: [{ name: 'main', port: 80 }] },
   };
-  const slices = endpoints.map(({ address, weight, identity }, index) => ({
+  const slices = endpoints.map(({ address, weight, identity, proxyPort }, index) => ({
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',
     metadata: {
@@ -291,6 +296,7 @@ export function serviceYaml(name: string, endpoints: readonly TestEndpoint[], cl
       annotations: {
         ...(weight === undefined ? {} : { 'ferrule.dev/weight': String(weight) }),
         ...(identity === undefined ? {} : { 'ferrule.dev/identity': identity }),
+        ...(proxyPort === undefined ? {} : { 'ferrule.dev/proxy-port': String(proxyPort) }),
       },
     },
     addressType: 'IPv4',
