@@ -7,6 +7,9 @@ import { EXIT, UserError } from '../core/errors.ts';
 import { type CertificateName, readPeerIdentity } from '../core/identity.ts';
 import { type CommandFace, parseOptions, usageError } from './command.ts';
 
+/** Takes what a command prints. */
+export type Output = (text: string) => void;
+
 /** What `inspect` takes; `identity.ts` prints it. */
 export const INSPECT_FACE = {
   name: 'identity inspect',
@@ -72,7 +75,7 @@ const marginKind = duration('0s', '876000h');
  * @returns 1 when something is wrong
  * @throws UserError when a file cannot be read
  */
-export async function inspect(args: readonly string[]): Promise<number> {
+export async function inspect(args: readonly string[], print: Output): Promise<number> {
   const mistakes: string[] = [];
   const options = parseOptions(INSPECT_FACE, args, mistakes);
   const [file, ...more] = options.positionals;
@@ -86,7 +89,7 @@ export async function inspect(args: readonly string[]): Promise<number> {
   const certificates = await readFrom(file);
   const anchors = anchorsFile === undefined ? undefined : await readFrom(anchorsFile);
   const found = judge(file, certificates, anchors, Date.now(), marginMs);
-  process.stdout.write(options.flag('json') ? `${JSON.stringify(found, null, 2)}\n` : describe(found));
+  print(options.flag('json') ? `${JSON.stringify(found, null, 2)}\n` : describe(found));
   return found.ok ? EXIT.ok : EXIT.failure;
 }
 

@@ -10,7 +10,7 @@ import { EXIT, UserError } from '../core/errors.ts';
 import { readPeerIdentity } from '../core/identity.ts';
 import { nearest } from '../core/nearest.ts';
 import { type Command, type CommandFace, formatUsage, parseOptions, usageError } from './command.ts';
-import { INSPECT_FACE, inspect } from './identity-inspect.ts';
+import { INSPECT_FACE, inspect, type Output } from './identity-inspect.ts';
 
 /** Kubernetes' and Linkerd's. */
 const DEFAULT_TRUST_DOMAIN = 'cluster.local';
@@ -79,7 +79,7 @@ anchors as well (a roll-over), and intermediates go into tls.crt.`,
   ],
 } as const satisfies CommandFace;
 
-const ACTIONS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
+const ACTIONS: Readonly<Record<string, (args: readonly string[], out: Output) => Promise<number>>> = {
   ca,
   issue,
   inspect,
@@ -95,19 +95,20 @@ export const command: Command = {
     'Usage: ferrule identity ca|issue|inspect [OPTIONS]\n',
     ...[CA_FACE, ISSUE_FACE, INSPECT_FACE].map((face) => formatUsage(face)),
   ].join('\n'),
-  run,
+  run: (args) => runIdentity(args, (text) => void process.stdout.write(text)),
 };
 
-async function run([action, ...args]: readonly string[]): Promise<number> {
+/** `command.run`, with what it prints going to `out`. */
+export async function runIdentity([action, ...args]: readonly string[], out: Output): Promise<number> {
   const names = Object.keys(ACTIONS).join(', ');
   if (action === undefined) throw usageError('identity', [`what to do is missing: ${names}`]);
-  if (Object.hasOwn(ACTIONS, action)) return ACTIONS[action](args);
+  if (Object.hasOwn(ACTIONS, action)) return ACTIONS[action](args, out);
   const guess = nearest(action, Object.keys(ACTIONS));
   const hint = guess === undefined ? `there are ${names}` : `did you mean ${guess}?`;
   throw usageError('identity', [`${JSON.stringify(action)} is nothing it can do; ${hint}`]);
 }
 
-async function ca(args: readonly string[]): Promise<number> {
+async function ca(args: readonly string[], print: Output): Promise<number> {
   const mistakes: string[] = [];
   const options = parseOptions(CA_FACE, args, mistakes);
   const out = required('out', options.text('out'), mistakes);
@@ -127,14 +128,14 @@ async function ca(args: readonly string[]): Promise<number> {
   await makeFolder(out);
   await replace(keyFile, keyPem, SECRET_MODE);
   await replace(certificateFile, certificatePem, PUBLIC_MODE);
-  return say([
+  return say(print, [
     `wrote ${certificateFile} and ${keyFile}`,
     `trust domain ${trustDomain}`,
     validityOf(readCertificates(certificatePem, certificateFile)[0]),
   ]);
 }
 
-async function issue(args: readonly string[]): Promise<number> {
+async function issue(args: readonly string[], print: Output): Promise<number> {
   const mistakes: string[] = [];
   const options = parseOptions(ISSUE_FACE, args, mistakes);
   const folder = required('ca', options.text('ca'), mistakes);
@@ -157,7 +158,7 @@ async function issue(args: readonly string[]): Promise<number> {
   const [leaf] = readCertificates(certificatePem, 'tls.crt');
   const identity = readPeerIdentity(leaf.names);
   if (typeof identity === 'string') throw new Error(`the certificate just made is not usable: ${identity}`);
-  return say([
+  return say(print, [
     `wrote tls.crt, tls.key and ca.crt in ${out}`,
     `identity ${identity.text}`,
     `         ${identity.spiffeId}`,
@@ -286,7 +287,7 @@ function validityOf({ notBeforeMs, notAfterMs }: Certificate): string {
   return `valid    ${new Date(notBeforeMs).toISOString()} to ${new Date(notAfterMs).toISOString()}`;
 }
 
-function say(lines: readonly string[]): number {
-  process.stdout.write(`${lines.join('\n')}\n`);
+function say(print: Output, lines: readonly string[]): number {
+  print(`${lines.join('\n')}\n`);
   return EXIT.ok;
 }
