@@ -318,11 +318,13 @@ std::unique_ptr<TlsRecords> TlsHandshake::records() {
 
 size_t TlsHandshake::report(uint8_t* out, uint32_t micros) const {
   ReportWriter writer(out);
-  X509* peer = SSL_get0_peer_certificate(ssl_);
+  // Of a handshake that failed only the reason is asked for: SSL_get0_group_name() crashes where there is no session yet.
+  const bool finished = SSL_is_init_finished(ssl_) == 1;
+  X509* peer = finished ? SSL_get0_peer_certificate(ssl_) : nullptr;
   uint32_t flags = 0;
   if (peer != nullptr) {
     flags |= FLAG_PEER;
-    if (X509_check_ca(peer) != 0) flags |= FLAG_AUTHORITY;
+    if ((X509_get_extension_flags(peer) & EXFLAG_CA) != 0) flags |= FLAG_AUTHORITY;
     if ((X509_get_key_usage(peer) & KU_DIGITAL_SIGNATURE) == 0) flags |= FLAG_NO_SIGNATURE;
   }
   writer.number(micros);
@@ -334,11 +336,11 @@ size_t TlsHandshake::report(uint8_t* out, uint32_t micros) const {
   writer.number(peer != nullptr ? secondsOf(X509_get0_notAfter(peer)) : failedNotAfter_);
   const uint8_t* alpn = nullptr;
   unsigned int alpnLength = 0;
-  SSL_get0_alpn_selected(ssl_, &alpn, &alpnLength);
+  if (finished) SSL_get0_alpn_selected(ssl_, &alpn, &alpnLength);
   writer.text(alpn, alpnLength);
-  writer.text(SSL_get_servername(ssl_, TLSEXT_NAMETYPE_host_name));
-  writer.text(SSL_get0_group_name(ssl_));
-  writer.text(SSL_CIPHER_get_name(SSL_get_current_cipher(ssl_)));
+  writer.text(finished ? SSL_get_servername(ssl_, TLSEXT_NAMETYPE_host_name) : nullptr);
+  writer.text(finished ? SSL_get0_group_name(ssl_) : nullptr);
+  writer.text(finished ? SSL_CIPHER_get_name(SSL_get_current_cipher(ssl_)) : nullptr);
   writer.text(verifyError_ != 0 ? X509_verify_cert_error_string(verifyError_) : problem_);
   auto* names = peer == nullptr
                     ? nullptr
