@@ -23,6 +23,11 @@ const EXTENSION_SERVER_NAME = 0;
 const NAME_TYPE_HOST = 0;
 /** RFC 8446 section 5.1: a record of the handshake carries 2^14 bytes at most. */
 const MAX_RECORD_BYTES = 1 << 14;
+/**
+ * Records of a ClientHello: enough for today's largest byte by byte, and few enough that walking them again for every piece
+ * that comes (some 10 us) is no way to keep a worker busy.
+ */
+const MAX_RECORDS = 4096;
 
 const MORE: ClientHello = { kind: 'more' };
 const NOT_TLS: ClientHello = { kind: 'not-tls' };
@@ -42,29 +47,44 @@ export function readClientHello(bytes: Uint8Array): ClientHello {
 
 /** The handshake message without its header, out of as many records as it takes. */
 function gather(bytes: Uint8Array): Uint8Array | ClientHello {
-  const pieces: Uint8Array[] = [];
   let have = 0;
+  let header = 0;
   let wanted = MESSAGE_HEADER_BYTES;
-  for (let at = 0; ; ) {
+  // Nothing is copied before all of it is there: this runs again for every piece that comes.
+  for (let at = 0, records = 1; ; records++) {
     if (bytes.length - at < RECORD_HEADER_BYTES) return MORE;
     if (bytes[at] !== RECORD_HANDSHAKE || bytes[at + 1] !== 3)
       return malformed('another record interrupts it');
+    if (records > MAX_RECORDS) return malformed(`it is spread over more than ${MAX_RECORDS} records`);
     const length = (bytes[at + 3] << 8) | bytes[at + 4];
     if (length === 0 || length > MAX_RECORD_BYTES) return malformed(`a record of ${length} bytes`);
     at += RECORD_HEADER_BYTES;
-    const piece = bytes.subarray(at, at + length);
-    pieces.push(piece);
-    have += piece.length;
-    at += length;
+    const end = Math.min(at + length, bytes.length);
+    for (let i = at; i < end && have + i - at < MESSAGE_HEADER_BYTES; i++) header = (header << 8) | bytes[i];
+    have += end - at;
     if (have >= MESSAGE_HEADER_BYTES) {
-      const start = pieces.length === 1 ? piece : Buffer.concat(pieces);
-      const size = (start[1] << 16) | (start[2] << 8) | start[3];
+      const size = header & 0xffffff;
       if (size > MAX_HELLO_BYTES) return malformed(`it is ${size} bytes long`);
       wanted = MESSAGE_HEADER_BYTES + size;
-      if (have >= wanted) return start.subarray(MESSAGE_HEADER_BYTES, wanted);
+      if (have >= wanted)
+        return records === 1 ? bytes.subarray(at + MESSAGE_HEADER_BYTES, at + wanted) : join(bytes, wanted);
     }
-    if (piece.length < length) return MORE;
+    if (end < at + length) return MORE;
+    at = end;
   }
+}
+
+/** The first `wanted` bytes of the records' contents, without the header of the message. */
+function join(bytes: Uint8Array, wanted: number): Uint8Array {
+  const message = new Uint8Array(wanted);
+  for (let at = 0, have = 0; have < wanted; ) {
+    const length = (bytes[at + 3] << 8) | bytes[at + 4];
+    at += RECORD_HEADER_BYTES;
+    message.set(bytes.subarray(at, at + Math.min(length, wanted - have)), have);
+    have += length;
+    at += length;
+  }
+  return message.subarray(MESSAGE_HEADER_BYTES);
 }
 
 function parse(message: Uint8Array): ClientHello {
