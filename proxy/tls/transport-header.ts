@@ -81,13 +81,17 @@ function readMessage(message: Uint8Array): TransportHeader | string {
       if (typeof value !== 'number') return 'its port is no number';
       port = value;
     } else if (number === FIELD.name) {
-      if (typeof value === 'number') return 'its name is no text';
+      if (!(value instanceof Uint8Array)) return 'its name is no text';
       name = utf8(value);
       if (name === undefined) return 'its name is no UTF-8';
     } else if (number === FIELD.sessionProtocol) {
-      const kinds = typeof value === 'number' ? undefined : readFields(value);
+      const kinds = value instanceof Uint8Array ? readFields(value) : undefined;
       if (kinds === undefined) return 'its session protocol cannot be read';
       for (const kind of kinds) {
+        if (kind.number > PROTOCOL.http2) continue;
+        // The kinds are messages, empty today; what is in them may be unknown and must be readable.
+        const readable = kind.value instanceof Uint8Array && readFields(kind.value) !== undefined;
+        if (!readable) return 'its session protocol cannot be read';
         if (kind.number === PROTOCOL.http1) sessionProtocol = 'http/1';
         if (kind.number === PROTOCOL.http2) sessionProtocol = 'http/2';
       }
@@ -103,8 +107,8 @@ function readMessage(message: Uint8Array): TransportHeader | string {
 
 interface Field {
   readonly number: number;
-  /** Varints as numbers, all other wire types as their bytes. */
-  readonly value: number | Uint8Array;
+  /** Varints as numbers, what has a length as its bytes; undefined for fixed sizes, which no field we know has. */
+  readonly value: number | Uint8Array | undefined;
 }
 
 /** The fields of a message in order, unknown ones included; undefined when it is malformed. */
@@ -133,7 +137,7 @@ function readFields(message: Uint8Array): Field[] | undefined {
       return undefined;
     }
     if (length > message.length - at) return undefined;
-    fields.push({ number, value: message.subarray(at, at + length) });
+    fields.push({ number, value: wire === WIRE.bytes ? message.subarray(at, at + length) : undefined });
     at += length;
   }
   return fields;
@@ -144,7 +148,8 @@ function readVarint(bytes: Uint8Array, from: number): { value: number; next: num
   let value = 0;
   for (let i = 0; i < 10; i++) {
     const byte = bytes[from + i];
-    if (byte === undefined) return undefined;
+    // Ten bytes hold 70 bits, and a varint has 64.
+    if (byte === undefined || (i === 9 && byte > 1)) return undefined;
     value += (byte & 0x7f) * 2 ** (7 * i);
     if (byte < 0x80) return { value, next: from + i + 1 };
   }
@@ -165,7 +170,7 @@ function tag(field: number, wire: number): number {
 
 function utf8(bytes: Uint8Array): string | undefined {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     // Not UTF-8 is all that decode() throws for, and the caller says so.
     return undefined;
