@@ -92,7 +92,7 @@ export function readPeerIdentity(names: readonly CertificateName[]): PeerIdentit
     if (bytes.some((byte) => byte <= 0x20 || byte >= 0x7f)) {
       return 'a name of the certificate has a NUL, a blank or a byte that is not ASCII';
     }
-    const text = String.fromCharCode(...bytes);
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
     const valid = type === 'dns' ? isDnsName(text) : isSpiffeId(text);
     if (!valid) return `${JSON.stringify(text)} is no ${type === 'dns' ? 'DNS name' : 'SPIFFE ID'} we accept`;
     (type === 'dns' ? dnsNames : spiffeIds).push(text);
