@@ -12,8 +12,8 @@ const FACT_MS = 30_000;
 
 /** How the peer behaves; every path is that of a PEM file. */
 export interface TlsPeerOptions {
-  readonly cert?: string;
-  readonly key?: string;
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
   readonly ca?: string;
   readonly alpn?: readonly string[];
   /** Takes any certificate, and as a server asks for none. */
