@@ -125,11 +125,14 @@ export class IdentityFiles {
   }
 
   private async read(): Promise<IdentityTexts> {
-    const [certificate, key, trustAnchors] = await Promise.all([
-      textOf(this.paths.certificate),
-      textOf(this.paths.key),
-      textOf(this.paths.trustAnchors),
-    ]);
+    const { certificate: certificatePath, key: keyPath, trustAnchors: anchorsPath } = this.paths;
+    const found = await Promise.allSettled([certificatePath, keyPath, anchorsPath].map(textOf));
+    // All of them, in one order: which is missed first changes from look to look, and would be told of each time.
+    const problems = found.flatMap((result) => (result.status === 'rejected' ? [result.reason.message] : []));
+    if (problems.length > 0) throw new Error(problems.join('; '));
+    const [certificate, key, trustAnchors] = found.map((result) =>
+      result.status === 'fulfilled' ? result.value : '',
+    );
     return { certificate, key, trustAnchors };
   }
 
@@ -171,7 +174,7 @@ async function textOf(path: string): Promise<string> {
     const code = (error as NodeJS.ErrnoException).code;
     const why =
       code === 'ENOENT'
-        ? 'is not there; it is used as soon as it is (`ferrule identity issue` makes one)'
+        ? 'is not there (`ferrule identity issue` makes such files)'
         : `cannot be read (${code}); it must be a file that this user may read`;
     throw new Error(`${path} ${why}`, { cause: error });
   }
