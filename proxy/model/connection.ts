@@ -121,6 +121,14 @@ export class ProxyConnection {
   }
 }
 
+/** `before` and `bytes` in memory of our own, which grows by doubling: a peer may send its bytes one by one. */
 function joined(before: Uint8Array, bytes: Uint8Array): Uint8Array {
-  return before === NO_BYTES ? bytes.slice() : Buffer.concat([before, bytes]);
+  const length = before.length + bytes.length;
+  const room = before.buffer.byteLength - before.byteOffset;
+  // NO_BYTES has no room at all.
+  const into = length <= room ? before : new Uint8Array(Math.max(length, 2 * before.length));
+  const whole = new Uint8Array(into.buffer, into.byteOffset, length);
+  if (into !== before) whole.set(before);
+  whole.set(bytes, before.length);
+  return whole;
 }

@@ -277,7 +277,7 @@ export class Engine {
   }
 
   /**
-   * One deadline per connection, in milliseconds (0: none), never early, late by up to 64 ms, and up to 128 ms with `idle`,
+   * One deadline per connection, in milliseconds (0: none), never early, late by up to 16 ms, and up to 32 ms with `idle`,
    * which counts from the last byte either way. A connect whose deadline passes fails with ETIMEDOUT; an open connection only reports it.
    */
   deadline(id: ConnectionId, ms: number, idle = false): void {

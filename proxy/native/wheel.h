@@ -5,8 +5,9 @@
 
 namespace ferrule {
 
-// 64 ms: deadlines here are seconds (connect) to minutes (idle); one turn of the wheel is 16 s, longer ones go round.
-constexpr uint32_t TICK_MS = 64;
+// 16 ms: the shortest deadline is the 50 ms a client may be silent before a server may speak first, the others are seconds
+// (connect) to minutes (idle). One turn of the wheel is 4 s, longer ones go round.
+constexpr uint32_t TICK_MS = 16;
 constexpr uint32_t WHEEL_SLOTS = 256;
 
 struct TimerNode {
