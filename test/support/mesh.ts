@@ -14,7 +14,7 @@ export const CLIENT = { v4: '10.77.1.1', v6: 'fd77:1::1' };
 export const SERVER = { v4: '10.77.1.2', v6: 'fd77:1::2' };
 
 /** The uid the rules let through. */
-const PROXY_UID = 2102;
+export const PROXY_UID = 2102;
 /** What a program may take to be ready on a machine that runs other tests as well. */
 const READY_DEADLINE_MS = 40_000;
 
