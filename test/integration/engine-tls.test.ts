@@ -1,23 +1,12 @@
-/** Mutual TLS between engines: bytes, ends, relays, hellos that were read already, handshakes that are cut. */
+/** Mutual TLS between engines: bytes, ends, relays, hellos that were read already. */
 
 import { createHash } from 'node:crypto';
-import { constants } from 'node:os';
 import t, { type Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
-import { tlsParameters } from '../../proxy/native/engine.ts';
 import { echo, type Script, type Seen, type TestEngine, until } from '../support/engine.ts';
 import { bytesOf, dial, type Peer, serve } from '../support/engine-peers.ts';
-import {
-  connectTls,
-  contextOf,
-  listenTls,
-  nothingLeft,
-  startTlsRig,
-  type TlsRig,
-} from '../support/engine-tls.ts';
+import { connectTls, listenTls, nothingLeft, startTlsRig, type TlsRig } from '../support/engine-tls.ts';
 import { serverNameOf } from '../support/pki.ts';
-
-const { ECONNRESET, EPROTO } = constants.errno;
 
 t.test('two engines: who the other is, and every byte both ways', async (t) => {
   const rig = await startTlsRig(t);
@@ -352,150 +341,4 @@ t.test('backpressure: a reader that pauses blocks the writer, and nothing is los
   t.ok(writer.count('blocked') > 0, 'it was blocked');
   t.match(client.endings, [{ errno: 0, bytesRead: total }]);
   await nothingLeft(rig.test);
-});
-
-t.test('operations that do not fit a handshake', async (t) => {
-  const rig = await startTlsRig(t);
-  const { test, pki } = rig;
-  const silent = await serve(t);
-  const [closed, reset, busy] = [0, 1, 2].map(() => connectTls(rig, silent.address));
-  await until(() => silent.peers.filter(({ receivedBytes }) => receivedBytes > 0).length === 3, 'hellos');
-  test.engine.close(closed.id);
-  test.engine.reset(reset.id);
-  await until(() => closed.gone && reset.gone, 'ends at once');
-  t.match([closed.endings, reset.endings], [[{ errno: 0, bytesWritten: 0 }], [{ errno: 0 }]]);
-  const plain = test.connect(silent.address);
-  await until(() => plain.count('connected') === 1, 'a plain connection');
-  test.engine.send(busy.id, Buffer.from('too early'));
-  test.engine.unread(busy.id, Buffer.from('not now'));
-  test.engine.relay(busy.id, plain.id);
-  test.engine.relay(plain.id, busy.id);
-  test.engine.acceptTls(busy.id, rig.server);
-  test.engine.acceptTls(plain.id, 999);
-  const gone = contextOf(test, rig.serverCredential, pki.anchors);
-  test.engine.dropContext(gone);
-  test.engine.dropContext(gone);
-  test.engine.dropContext(12_345);
-  test.engine.acceptTls(plain.id, gone);
-  await until(() => test.dead.length === 7, 'seven refusals');
-  t.strictSame(
-    test.dead.map(({ operation }) => operation),
-    [1, 12, 8, 8, 13, 13, 13],
-  );
-  t.notOk(busy.gone || plain.gone, 'nobody is harmed');
-});
-
-t.test('an end that is asked for during the handshake comes behind it', async (t) => {
-  const rig = await startTlsRig(t);
-  const { engine } = rig.test;
-  const address = listenTls(rig, echo(engine));
-  const parameters = tlsParameters(serverNameOf('server'), []);
-  const client = rig.test.connect(address, {
-    connected: ({ id }) => {
-      engine.connectTls(id, rig.client, parameters);
-      engine.shutdown(id);
-      engine.resume(id);
-    },
-  });
-  await until(() => client.gone && rig.test.accepts[0].gone, 'the ends');
-  t.strictSame(client.events, ['connected', 'secured', 'closed']);
-  t.strictSame(rig.test.accepts[0].events, ['secured', 'end', 'closed']);
-  t.match(client.endings, [{ errno: 0 }]);
-});
-
-t.test('contexts that are dropped while they are in use', async (t) => {
-  const rig = await startTlsRig(t);
-  const { test, pki } = rig;
-  const own = contextOf(test, rig.serverCredential, pki.anchors);
-  const address = listenTls(rig, echo(test.engine), own);
-  const mine = contextOf(test, rig.clientCredential, pki.anchors);
-  const client = connectTls(rig, address, {}, mine);
-  await until(() => test.accepts.length === 1, 'an accepted connection');
-  test.engine.dropContext(own);
-  test.engine.dropContext(mine);
-  await until(() => client.count('secured') === 1, 'a handshake that goes on');
-  test.engine.send(client.id, Buffer.from('still here'));
-  await until(() => client.text === 'still here', 'the echo');
-  const late = connectTls(rig, address, {}, rig.client);
-  await until(() => test.dead.length === 1, 'a refusal');
-  test.engine.reset(late.id);
-  test.engine.reset(client.id);
-  await nothingLeft(test);
-});
-
-t.test('a client that learns late that it was refused: closed with the alert', async (t) => {
-  const rig = await startTlsRig(t);
-  const { test, pki } = rig;
-  const stranger = contextOf(test, await pki.expired('client'), pki.anchors);
-  const address = listenTls(rig);
-  for (const speaks of [false, true]) {
-    const client = connectTls(
-      rig,
-      address,
-      {
-        secured: ({ id }) => {
-          if (speaks) test.engine.send(id, Buffer.from('in vain'));
-        },
-      },
-      stranger,
-    );
-    await until(() => client.gone, 'the end');
-    t.strictSame(client.events, ['connected', 'secured', 'closed']);
-    t.match(client.endings, [{ errno: EPROTO, alert: 45 }], 'certificate_expired');
-  }
-  for (const accepted of test.accepts) {
-    t.strictSame(accepted.events, ['tlsFailed', 'closed']);
-    t.match(accepted.handshakes, [{ verifyError: 10, problem: 'certificate has expired', peer: undefined }]);
-  }
-  await nothingLeft(test);
-});
-
-t.test('handshakes that are cut after any number of bytes leave nothing', async (t) => {
-  const rig = await startTlsRig(t);
-  const { test } = rig;
-  const address = listenTls(rig, echo(test.engine));
-  let cut = 0;
-  // Cuts each connection after a number of bytes of its own, in either direction.
-  const server = await serve(
-    t,
-    async (front) => {
-      const number = cut++;
-      const back = await dial(t, address);
-      let left = (number * 37) % 8_000;
-      const pass = (from: Peer, to: Peer) => (bytes: Buffer) => {
-        to.socket.write(bytes.subarray(0, left));
-        left -= bytes.length;
-        if (left > 0) return;
-        for (const side of [from, to]) {
-          if (number % 3 === 0) side.socket.resetAndDestroy();
-          else side.socket.end();
-        }
-      };
-      front.socket.on('data', pass(front, back));
-      back.socket.on('data', pass(back, front));
-      front.socket.resume();
-    },
-    true,
-  );
-  for (let round = 0; round < 10; round++) {
-    const clients = Array.from({ length: 40 }, () =>
-      connectTls(rig, server.address, {
-        secured: ({ id }) => test.engine.send(id, bytesOf(3, 0, 5_000)),
-      }),
-    );
-    await until(() => clients.every(({ gone }) => gone), 'every client ends');
-  }
-  await nothingLeft(test);
-  t.equal(test.accepts.length, 400);
-  const failed = test.accepts.filter((seen) => seen.count('tlsFailed') === 1);
-  const secured = test.accepts.filter((seen) => seen.count('secured') === 1);
-  t.ok(failed.length > 50 && secured.length > 50, `${failed.length} failed, ${secured.length} were secured`);
-  t.equal(failed.length + secured.length, 400);
-  t.ok(
-    failed.every(
-      (seen) =>
-        seen.handshakes[0].problem === 'the peer closed the connection' ||
-        seen.endings[0].errno === ECONNRESET,
-    ),
-  );
 });

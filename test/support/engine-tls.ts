@@ -73,8 +73,9 @@ function resumed(test: TestEngine, script: Script): Script {
   };
 }
 
-/** Waits until the engine has nothing left, which is what the end of every test must come to. */
+/** Waits until the engine has nothing left, and has told so: what the end of every test must come to. */
 export async function nothingLeft(test: TestEngine): Promise<void> {
+  await until(() => [...test.connections.values()].every(({ gone }) => gone), 'every connection ends');
   await until(
     () => ['connections', 'relays', 'queued_bytes', 'timers'].every((name) => test.figure(name) === 0),
     'nothing is left in the engine',
