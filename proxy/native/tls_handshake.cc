@@ -1,6 +1,7 @@
 #include "tls_handshake.h"
 
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
 #include <algorithm>
@@ -72,6 +73,9 @@ using BioPointer = std::unique_ptr<BIO, BioDeleter>;
 
 BioPointer textBio(const std::string& text) { return BioPointer(BIO_new_mem_buf(text.data(), int(text.size()))); }
 
+// Whether a text that gave no further certificate was at its end: half a certificate is an error, not an end.
+bool atEndOfPem() { return ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE; }
+
 // Keys are never encrypted here; without this OpenSSL asks the terminal.
 int noPassphrase(char*, int, int, void*) { return 0; }
 
@@ -83,7 +87,7 @@ bool useCertificates(SSL_CTX* context, const std::string& text) {
   X509_free(leaf);
   while (good) {
     X509* next = PEM_read_bio_X509(bio.get(), nullptr, noPassphrase, nullptr);
-    if (next == nullptr) break;
+    if (next == nullptr) return atEndOfPem();
     good = SSL_CTX_add0_chain_cert(context, next) == 1;
     if (!good) X509_free(next);
   }
@@ -106,7 +110,7 @@ bool trust(SSL_CTX* context, const std::string& text) {
   if (X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN) != 1) return false;
   for (int count = 0;; count++) {
     X509* anchor = PEM_read_bio_X509(bio.get(), nullptr, noPassphrase, nullptr);
-    if (anchor == nullptr) return count > 0;
+    if (anchor == nullptr) return count > 0 && atEndOfPem();
     const bool added = X509_STORE_add_cert(store, anchor) == 1;
     X509_free(anchor);
     if (!added) return false;
