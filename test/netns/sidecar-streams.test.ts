@@ -1,18 +1,32 @@
 import t from 'tap';
-import { ask, CLIENT, createMesh, SERVER, service, startServer, startSidecar } from '../support/mesh.ts';
+import { ask, CLIENT, createMesh, SERVER, startServer, startSidecar } from '../support/mesh.ts';
+import { type Security, startSidecars } from '../support/mesh-security.ts';
 import { exec } from '../support/netns.ts';
 
-/** Bulk enough to be spliced on both hops. */
-const BYTES = process.env.FERRULE_SOAK === '1' ? 2_000_000_000 : 100_000_000;
+const SOAK = process.env.FERRULE_SOAK === '1';
 
-for (const backend of ['nft', 'legacy'] as const) {
-  t.test(`byte streams through two sidecars, ${backend}`, async (t) => {
+/** Bulk enough to be spliced on both hops; mutual TLS is copied in user space and needs less. */
+const bytesOver = (security: Security) => {
+  if (SOAK) return 2_000_000_000;
+  return security === 'plaintext' ? 100_000_000 : 10_000_000;
+};
+
+const SERVICES = [
+  { name: 'four', ip: '10.96.0.10', port: 7000, endpoint: SERVER.v4 },
+  { name: 'six', ip: 'fd96::10', port: 7000, endpoint: SERVER.v6 },
+];
+
+for (const { backend, security } of [
+  { backend: 'nft', security: 'plaintext' },
+  { backend: 'legacy', security: 'plaintext' },
+  { backend: 'nft', security: 'transport-header' },
+  { backend: 'legacy', security: 'mtls' },
+] as const) {
+  const bytes = bytesOver(security);
+  t.test(`byte streams through two sidecars, ${backend}, ${security}`, async (t) => {
     const mesh = createMesh(t, backend);
     if (mesh === undefined) return;
-    const resources =
-      service('four', '10.96.0.10', 7000, [SERVER.v4]) + service('six', 'fd96::10', 7000, [SERVER.v6]);
-    const outgoing = await startSidecar(t, mesh.client, { resources });
-    const incoming = await startSidecar(t, mesh.server, { resources });
+    const { outgoing, incoming, expectSecurity } = await startSidecars(t, mesh, security, SERVICES);
     await startServer(mesh.server, '0.0.0.0', 7000);
     await startServer(mesh.server, '::', 7001);
     await startServer(mesh.server, SERVER.v6, 7000);
@@ -20,15 +34,16 @@ for (const backend of ['nft', 'legacy'] as const) {
     for (const [host, port] of [
       ['10.96.0.10', 7000],
       ['fd96::10', 7000],
+      // Endpoints by their own address; and a port nobody knows, from where nobody says who they are.
       [SERVER.v4, 7000],
-      [SERVER.v6, 7001],
+      [SERVER.v6, security === 'plaintext' ? 7001 : 7000],
     ] as const) {
-      const up = ask(mesh.client, host, port, 'H', BYTES);
+      const up = ask(mesh.client, host, port, 'H', bytes);
       t.equal(up.received, 64, `${host}: the server read to the end, then answered`);
-      const down = ask(mesh.client, host, port, 'S', BYTES);
-      t.equal(down.received, BYTES, `${host}: download complete`);
+      const down = ask(mesh.client, host, port, 'S', bytes);
+      t.equal(down.received, bytes, `${host}: download complete`);
       t.equal(down.sha256, down.sent, `${host}: and unchanged`);
-      const both = ask(mesh.client, host, port, 'E', BYTES);
+      const both = ask(mesh.client, host, port, 'E', bytes);
       t.equal(both.sha256, both.sent, `${host}: both ways at once`);
       t.equal(
         ask(mesh.client, host, port, 'W').received,
@@ -38,11 +53,14 @@ for (const backend of ['nft', 'legacy'] as const) {
       const reset = ask(mesh.client, host, port, 'R');
       t.equal(reset.error, 'ECONNRESET', `${host}: a reset arrives as a reset`);
     }
+    expectSecurity(t, 20);
     const through = (sidecar: typeof outgoing, direction: string) =>
       sidecar.sum('tcp_read_bytes_total', `direction="${direction}"`, 'peer="src"');
-    t.ok(through(outgoing, 'outbound') >= 8 * BYTES, 'the client side sidecar carried it');
-    t.ok(through(incoming, 'inbound') >= 8 * BYTES, 'and the server side one');
-    t.ok(outgoing.sum('ferrule_engine_spliced_bytes_total') > BYTES, 'bulk was spliced');
+    t.ok(through(outgoing, 'outbound') >= 8 * bytes, 'the client side sidecar carried it');
+    t.ok(through(incoming, 'inbound') >= 8 * bytes, 'and the server side one');
+    const spliced = outgoing.sum('ferrule_engine_spliced_bytes_total');
+    if (security === 'plaintext') t.ok(spliced > bytes, 'bulk was spliced');
+    else t.equal(spliced, 0, 'nothing past TLS');
     t.equal(outgoing.sum('tcp_close_total', 'peer="dst"', 'errno="ECONNRESET"'), 4, 'four resets, counted');
     for (const sidecar of [outgoing, incoming]) {
       await sidecar.until('gauges are back to zero', () => {
