@@ -14,14 +14,17 @@ COPY scripts scripts
 RUN npm ci --include=optional --include=dev
 COPY . .
 RUN npm run build && npm prune --omit=dev --include=optional
-# npm keeps the compiler as a library's optional peer; of the runtime package only the binary runs.
-RUN rm -rf node_modules/typescript node_modules/@typescript node_modules/.bin \
-  node_modules/node-linux-*/include node_modules/node-linux-*/share
+# npm keeps the compiler as a library's optional peer and leaves empty folders; of the runtime package only the binary
+# runs; no part of the proxy uses the benchmarks.
+RUN rm -rf node_modules/typescript node_modules/@typescript node_modules/.bin node_modules/.ferrule-tap-build \
+  node_modules/node-linux-*/include node_modules/node-linux-*/share dist/bench && \
+  find node_modules -type d -empty -delete
 
 FROM ${BASE}
 # iptables is for `ferrule init`, which runs from this image as root with NET_ADMIN.
 RUN command -v iptables >/dev/null || \
-  (apt-get update && apt-get install -y --no-install-recommends iptables && rm -rf /var/lib/apt/lists/*)
+  (apt-get update && apt-get install -y --no-install-recommends iptables && \
+  rm -rf /var/lib/apt/lists/* /var/cache/apt/*)
 # 2102 is the uid whose traffic the iptables rules let through; see `ferrule init --proxy-uid`.
 RUN groupadd --gid 2102 ferrule && useradd --uid 2102 --gid 2102 --no-create-home --shell /usr/sbin/nologin ferrule
 WORKDIR /opt/ferrule
