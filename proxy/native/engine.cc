@@ -162,7 +162,8 @@ void Engine::serve(Connection& connection) {
   if (connection.relay != nullptr) return connection.relay->serve(connection);
   if (connection.writable && !connection.out.empty()) flush(connection);
   if (!connection.live()) return;
-  if (connection.errored && connection.paused && !connection.closeWanted) {
+  // Broken, and no read will tell: it had ended before, or nobody wants to read.
+  if (connection.errored && (connection.readEnded || (connection.paused && !connection.closeWanted))) {
     const int error = connection.failure != 0 ? connection.failure : takeSocketError(connection.fd);
     return destroy(connection, error != 0 ? error : ECONNRESET, true);
   }

@@ -199,6 +199,28 @@ t.test('a peer that resets is told as such, in whatever state we are', async (t)
   t.equal(test.figure('queued_bytes'), 0);
 });
 
+t.test(
+  'a peer that ended its side and then goes away with our bytes unread is told as a reset',
+  async (t) => {
+    const test = startEngine(t);
+    const address = test.listen();
+    for (const length of [3, 4_000_000]) {
+      test.onAccepted = (seen) => {
+        seen.script = { end: () => test.engine.send(seen.id, Buffer.alloc(length)) };
+        test.engine.resume(seen.id);
+      };
+      const peer = await dial(t, address);
+      peer.socket.pause();
+      peer.socket.end('question');
+      await until(() => test.accepts.at(-1)?.count('end') === 1, 'the end');
+      await until(() => peer.socket.bytesRead > 0 || peer.socket.readableLength > 0, 'bytes at the peer');
+      peer.socket.resetAndDestroy();
+      await until(() => test.accepts.at(-1)?.gone === true, `closed, ${length} bytes on their way`);
+      t.match(test.accepts.at(-1)?.endings, [{ errno: /^(32|104)$/, byOther: false, bytesRead: 8 }]);
+    }
+  },
+);
+
 t.test('our reset is a reset for the peer', async (t) => {
   const test = startEngine(t);
   const address = test.listen();
