@@ -1,5 +1,6 @@
 /** The main thread: puts the parts of a proxy together and takes them apart again. Never on the data path. */
 import { type AdminServer, startAdmin } from './admin/admin.ts';
+import { changedSettings } from './config/changes.ts';
 import { type Config, describeConfig } from './config/config.ts';
 import { addControlMetrics } from './control/control-metrics.ts';
 import { Discovery } from './control/discovery.ts';
@@ -13,7 +14,7 @@ import { EXIT } from './core/errors.ts';
 import { type LogLevel, log } from './core/log.ts';
 import { addProcessMetrics } from './metrics/process.ts';
 import { MetricsRegistry } from './metrics/registry.ts';
-import type { OwnIdentity } from './model/messages.ts';
+import type { OwnIdentity, PolicyMessage } from './model/messages.ts';
 
 /** The product's version, as `proxy_build_info` and `--version` show it. */
 export const VERSION = '0.1.0';
@@ -25,26 +26,48 @@ export interface RunningProxy extends Stoppable {
   readonly admin: readonly SocketAddress[];
   /** Where commands find the token for the admin port. */
   readonly adminTokenFile: string | undefined;
+  /** Why it is not ready; empty when it is. */
+  unready(): readonly string[];
+  /** Takes over what may change while it runs. */
+  reconfigure(newer: Config): void;
   /** Ends everything now; open connections are reset. */
   stop(): Promise<void>;
 }
 
+/** What a running proxy takes over from a changed configuration. Of `inbound.ports` the policies alone. */
+const RELOADABLE: readonly string[] = [
+  'inbound.defaultPolicy',
+  'inbound.clusterNetworks',
+  'inbound.ports',
+  'log.level',
+];
+
 /**
  * Runs until SIGTERM, SIGINT or a request to the admin port, and then as long as `drain` says; a second signal ends it at once.
+ * @param reload reads the configuration anew, which SIGHUP asks for
  * @returns the exit status
  * @throws UserError when something cannot be bound or loaded
  */
-export async function runProxy(config: Config): Promise<number> {
+export async function runProxy(config: Config, reload: () => Promise<Config>): Promise<number> {
   log.level = config.log.level;
   log.format = config.log.format;
   const lifecycle = new Lifecycle(['SIGTERM', 'SIGINT']);
   const proxy = await startProxy(config, lifecycle);
-  log.info('ready', {
+  const unready = proxy.unready();
+  log.info(unready.length === 0 ? 'ready' : 'listening, not ready yet', {
     listeners: proxy.listeners.join(',') || 'none',
     admin: proxy.admin.join(','),
     token: proxy.adminTokenFile,
     pid: process.pid,
+    reasons: unready.length === 0 ? undefined : unready.join('; '),
   });
+  const onHangup = (): void => {
+    reload().then(
+      (newer) => proxy.reconfigure(newer),
+      (error) => log.error(`the configuration stays as it is: ${error.message}`),
+    );
+  };
+  process.on('SIGHUP', onHangup);
   const cause = await lifecycle.ordered;
   const connections = proxy.connections();
   log.info('stopping', { cause, connections, applications: lifecycle.applications });
@@ -53,6 +76,7 @@ export async function runProxy(config: Config): Promise<number> {
   if (cause !== 'SIGINT' || !idle) await drain(proxy, lifecycle, config.shutdown);
   await proxy.stop();
   log.info('stopped');
+  process.off('SIGHUP', onHangup);
   lifecycle.close();
   return EXIT.ok;
 }
@@ -123,7 +147,36 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
       await running.unlisten(side);
       listeners.close(side);
     },
+    unready: () => readiness(running, discovery, identity, lifecycle).reasons,
+    reconfigure: (newer) => reconfigure(config, newer, running),
     stop: stopAll,
+  };
+}
+
+/** What cannot be taken over is named, and stays as it was at the start. */
+function reconfigure(running: Config, newer: Config, workers: Workers): void {
+  const listeners = ({ inbound }: Config) =>
+    inbound.ports.map(({ listen, port }) => `${listen}=${port}`).join();
+  const samePorts = listeners(running) === listeners(newer);
+  const ignored = changedSettings(running, newer).filter(
+    (name) => !RELOADABLE.includes(name) || (name === 'inbound.ports' && !samePorts),
+  );
+  if (ignored.length > 0) log.warn('these changes need a restart', { settings: ignored.join(', ') });
+  const policies = policyMessage(newer);
+  workers.announce({
+    type: 'policies',
+    policies: samePorts ? policies : { ...policies, ports: policyMessage(running).ports },
+  });
+  log.level = newer.log.level;
+  workers.announce({ type: 'log-level', level: newer.log.level });
+  log.info('configuration read again');
+}
+
+function policyMessage({ inbound }: Config): PolicyMessage {
+  return {
+    defaultPolicy: inbound.defaultPolicy,
+    ports: inbound.ports.map(({ port, policy }) => ({ port, policy })),
+    clusterNetworks: inbound.clusterNetworks.map(String),
   };
 }
 
@@ -153,11 +206,7 @@ function workerSettings(config: Config, ownAddresses: readonly string[]) {
     inbound: {
       originalDst: inbound.originalDst,
       opaquePorts: inbound.opaquePorts,
-      policies: {
-        defaultPolicy: inbound.defaultPolicy,
-        ports: inbound.ports.map(({ port, policy }) => ({ port, policy })),
-        clusterNetworks: inbound.clusterNetworks.map(String),
-      },
+      policies: policyMessage(config),
     },
     log: config.log,
   };

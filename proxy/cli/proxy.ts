@@ -54,14 +54,12 @@ async function run(args: readonly string[]): Promise<number> {
     process.stdout.write(printDefaultConfig());
     return EXIT.ok;
   }
-  const config = await loadConfig({
-    file: options.text('config'),
-    env: process.env,
-    flags: givenSettings(options),
-  });
+  const load = () =>
+    loadConfig({ file: options.text('config'), env: process.env, flags: givenSettings(options) });
+  const config = await load();
   if (options.flag('print-hosts')) return printHosts(config);
   const { runProxy } = await import('../main.ts');
-  return runProxy(config);
+  return runProxy(config, load);
 }
 
 /** All or nothing: a hosts file that lacks services sends their traffic past the proxy. */

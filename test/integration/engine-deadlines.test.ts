@@ -7,8 +7,8 @@ import { dial } from '../support/engine-peers.ts';
 /** The engine counts microseconds, performance.now() has its own rounding. */
 const ROUNDING_MS = 1;
 
-/** A tick of 64 ms, and what a busy machine adds. */
-const LATE_MS = 64 + 2_000;
+/** A tick of 16 ms, and what a busy machine adds. */
+const LATE_MS = 16 + 2_000;
 
 async function accepted(test: TestEngine, t: Parameters<typeof dial>[0], count: number): Promise<Seen[]> {
   const address = test.listen();

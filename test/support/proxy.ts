@@ -90,7 +90,7 @@ export class TestProxy {
 
   /** Waits until it accepts connections. Throws with its log when it ends instead. */
   async ready(): Promise<void> {
-    const { listeners, admin } = await this.logged(/^ready$/);
+    const { listeners, admin } = await this.logged(/^(ready|listening, not ready yet)$/);
     this.listeners = listeners === 'none' ? [] : String(listeners).split(',').map(at);
     this.admin = String(admin);
   }
@@ -121,6 +121,12 @@ export class TestProxy {
   /** Everything it logged, as text. */
   said(): string {
     return this.records.map((record) => JSON.stringify(record)).join('\n');
+  }
+
+  /** Changes its configuration file; see `ProxyStart`. SIGHUP makes it read the file again. */
+  rewriteConfig(change: (text: string) => string): void {
+    const path = join(this.folder, 'ferrule.yaml');
+    writeFileSync(path, change(readFileSync(path, 'utf8')));
   }
 
   /** Writes a file of the resources' folder, whole at once as a careful editor does. */
