@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
+import { bootstrap } from '../../scripts/bootstrap.mjs';
 import { parseExposition, seriesName } from './exposition.ts';
 import { canUseNamespaces, createNamespace, exec, link, type Namespace, spawn } from './netns.ts';
 import { missing, requirePeer } from './peers.ts';
@@ -17,6 +18,20 @@ export const SERVER = { v4: '10.77.1.2', v6: 'fd77:1::2' };
 export const PROXY_UID = 2102;
 /** What a program may take to be ready on a machine that runs other tests as well. */
 const READY_DEADLINE_MS = 40_000;
+
+/** What a sidecar may take to let go of connections whose ends are gone: it hears of them at once; the rest is load. */
+const RELEASE_DEADLINE_MS = 10_000;
+
+/** Gauges of what is open or held; an idle sidecar shows each, at zero. */
+const HELD_GAUGES = [
+  'tcp_open_connections',
+  'ferrule_engine_connections',
+  'ferrule_engine_relays',
+  'ferrule_engine_queued_bytes',
+] as const;
+
+// A test file that is run by itself has no npm script before it that would have built what it tests.
+await bootstrap();
 
 const FERRULE = fileURLToPath(new URL('../../dist/proxy/cli/ferrule.js', import.meta.url));
 const TCP_PEER = fileURLToPath(new URL('./tcp-peer.ts', import.meta.url));
@@ -78,7 +93,10 @@ export function createMesh(t: Test, backend: 'nft' | 'legacy', proxyUid = PROXY_
   return { client, server };
 }
 
-/** Starts a sidecar as the proxy's uid and waits until it is ready. Its gauges are checked when the test ends. */
+/**
+ * Starts a sidecar as the proxy's uid, from an up-to-date `dist/`, and waits until it is ready. When the test ends, before
+ * its namespaces go, the sidecar must still run and every gauge of `HELD_GAUGES` return to zero; else the test fails.
+ */
 export async function startSidecar(
   t: Test,
   namespace: Namespace,
@@ -124,7 +142,27 @@ export async function startSidecar(
     if (child.exitCode !== null) throw new Error(`the sidecar ended with ${child.exitCode}: ${text}`);
     return exec(namespace, 'curl', ['-sf', `http://127.0.0.1:4191/${page}`]).status === 0;
   });
+  t.teardown(() => {
+    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`the sidecar is gone: ${text}`);
+    return released(scrape, () => text);
+  });
   return sidecar;
+}
+
+/** Waits until a sidecar holds nothing any more. @throws naming the gauges that are left */
+async function released(scrape: () => string, explain: () => string): Promise<void> {
+  let held: string[] = [];
+  const free = () => {
+    const { families, samples } = parseExposition(scrape());
+    held = HELD_GAUGES.filter((gauge) => gauge.startsWith('ferrule_') && !families.has(gauge));
+    for (const [name, value] of samples) {
+      if (value !== 0 && HELD_GAUGES.some((gauge) => name === gauge || name.startsWith(`${gauge}{`)))
+        held.push(`${name} ${value}`);
+    }
+    return held.length === 0;
+  };
+  const what = () => `left at the end of the test: ${held.join(', ')}\n${explain()}`;
+  await poll('the sidecar lets go of everything', free, what, RELEASE_DEADLINE_MS);
 }
 
 /** Starts tcp-peer's server in a namespace. */
@@ -144,7 +182,10 @@ export async function startServer(namespace: Namespace, host: string, port: numb
 export interface Answer {
   readonly received?: number;
   readonly sha256?: string;
+  /** Hash of as many bytes of the pattern as were asked for. */
   readonly sent?: string;
+  /** What was received, when it is short. */
+  readonly text?: string;
   readonly error?: string;
 }
 
@@ -161,8 +202,9 @@ export async function poll(
   what: string,
   condition: () => boolean,
   explain: () => string = () => '',
+  patienceMs = READY_DEADLINE_MS,
 ): Promise<void> {
-  const deadline = performance.now() + READY_DEADLINE_MS;
+  const deadline = performance.now() + patienceMs;
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`in vain waited for: ${what}\n${explain()}`);
     await new Promise((resolve) => setTimeout(resolve, 100));
