@@ -340,6 +340,10 @@ export class Inbound implements OpeningOwner {
 
   /** All is known that will be: judges, and lets it through. `labels` are of a client without mutual TLS. */
   private admit(connection: ProxyConnection, labels?: Labels): void {
+    if (connection.direct && labels !== undefined) {
+      const message = 'to the inbound port itself only mutual TLS with this proxy is let in';
+      return this.owner.refuse(connection, 'own_port', message);
+    }
     const verdict = this.verdict(connection, connection.clientIdentity !== undefined);
     if (verdict === 'deny') return this.owner.refuse(connection, 'policy', this.denial(connection));
     if (verdict === 'audit') this.audit(connection);
