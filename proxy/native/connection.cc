@@ -289,6 +289,7 @@ void Engine::release(Connection& connection, bool reset) {
   if (reset) armReset(connection.fd);
   close(connection.fd);
   figures_.connections--;
+  if (connection.handshaking()) handshakes_--;
   figures_.queuedBytes -= double(connection.out.size());
   const uint32_t index = connection.index;
   const uint32_t generation = connection.generation % GENERATION_MASK + 1;

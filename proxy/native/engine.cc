@@ -109,7 +109,7 @@ int Engine::sleepMs() {
     if (listener.ready) return 0;
   }
   const int timers = wheel_.sleepMs(elapsedMs());
-  return earlier(earlier(timers, youngMs()), figures_.acceptPaused > 0 ? int(TICK_MS) : -1);
+  return earlier(earlier(timers, youngMs()), figures_.acceptPaused > 0 || burst_ ? int(TICK_MS) : -1);
 }
 
 void Engine::turn(int timeoutMs) {
@@ -176,6 +176,7 @@ void Engine::refreshTime() {
   if (tick == wheel_.now()) return;
   if (figures_.acceptPaused > 0) retryPausedListeners();
   keepAliveGrown();
+  if (burst_) returnMemory();
   wheel_.advance(tick, [this](TimerNode& node) { onDeadline(reinterpret_cast<Connection&>(node)); });
 }
 

@@ -229,6 +229,7 @@ class Engine {
   int writeSecured(Connection& connection, const uint8_t* bytes, size_t length);
   int breakOff(Connection& connection);
   void sendCloseNotify(Connection& connection);
+  void returnMemory();
 
   uv_loop_t* loop_;
   uv_check_t check_;
@@ -266,6 +267,9 @@ class Engine {
     void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
   };
   std::vector<std::unique_ptr<SSL_CTX, ContextDeleter>> contexts_;
+  size_t handshakes_ = 0;  // on their way
+  bool burst_ = false;     // there were many at once, and what they took has not been given back
+  uint32_t burstTick_ = 0;
 };
 
 }  // namespace ferrule
