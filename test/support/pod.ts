@@ -4,7 +4,7 @@ import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import type { Greeter } from './banners.ts';
-import type { DialRequest } from './dial.ts';
+import type { DialAnswer, DialRequest } from './dial.ts';
 import {
   canUseNamespaces,
   createNamespace,
@@ -80,6 +80,11 @@ export async function startGreeters(namespace: Namespace, greeters: readonly Gre
 
 /** Dials from a namespace. @returns the banner, error code or `timeout` for each target */
 export function dial(namespace: Namespace, request: DialRequest): string[] {
+  return dialTimed(namespace, request).map(({ text }) => text);
+}
+
+/** As `dial`, with the time each answer took. */
+export function dialTimed(namespace: Namespace, request: DialRequest): DialAnswer[] {
   const { status, stdout, stderr } = exec(namespace, process.execPath, [
     script('./dial.ts'),
     JSON.stringify(request),

@@ -55,7 +55,7 @@ export async function serve(
 
 /**
  * Starts MariaDB with a user `ferrule` who needs no password.
- * @param host IP literal to listen on; `::` is every address of both families
+ * @param host IP literal to listen on; `*` is every address of both families
  * @param paths of mariadb-install-db and mariadbd
  */
 export async function startMariadb(
