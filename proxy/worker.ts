@@ -53,7 +53,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   private readonly engine: Engine;
   private readonly handshakes: Handshakes;
   private readonly credentials: Credentials;
-  private readonly alertLines = new LineBudget();
+  private readonly lines = new LineBudget();
   private readonly forward: TcpForward;
   private readonly inbound: Inbound;
   private readonly outbound: Outbound;
@@ -224,15 +224,19 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   }
 
   acceptPaused(listener: number, errno: number): void {
-    const role = this.roles.get(listener)?.kind;
+    const line = this.lines.take('accept paused');
+    if (line === undefined) return;
     log.warn('accepting paused: out of descriptors or memory; raise the limit of open files (ulimit -n)', {
-      listener: role,
+      listener: this.roles.get(listener)?.kind,
       errno: errnoName(errno),
+      ...line,
     });
   }
 
   acceptResumed(listener: number): void {
-    log.info('accepting again', { listener: this.roles.get(listener)?.kind });
+    const line = this.lines.take('accept resumed');
+    if (line !== undefined)
+      log.info('accepting again', { listener: this.roles.get(listener)?.kind, ...line });
   }
 
   // Connections are relayed natively: TypeScript sees neither their pauses nor, beyond their first bytes, what they carry.
@@ -278,7 +282,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     const number = ours ? alert - OUR_ALERT : alert;
     const side = socket === connection.client ? 'src' : 'dst';
     this.handshakes.alerted(connection.direction, side, ours ? 'us' : 'peer', number);
-    const line = this.alertLines.take('alert');
+    const line = this.lines.take('alert');
     if (line === undefined) return;
     log.warn(ours ? 'the peer broke TLS, and was cut off' : 'the peer ended TLS with an alert', {
       direction: connection.direction,
