@@ -40,6 +40,7 @@ for (const { backend, security } of [
       [SERVER.v6, security === 'plaintext' ? 7001 : 7000],
     ] as const) {
       const up = ask(mesh.client, host, port, 'H', bytes);
+      t.equal(up.received, 64, `${host}: the server answered an upload`);
       t.equal(
         up.text,
         up.sent,

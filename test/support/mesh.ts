@@ -36,6 +36,9 @@ await bootstrap();
 const FERRULE = fileURLToPath(new URL('../../dist/proxy/cli/ferrule.js', import.meta.url));
 const TCP_PEER = fileURLToPath(new URL('./tcp-peer.ts', import.meta.url));
 
+/** What sidecars had not let go of at the end of the test that runs; it fails when everything is cleaned up. */
+const complaints: unknown[] = [];
+
 /** A running sidecar. */
 export interface Sidecar {
   /** What it has logged so far. */
@@ -64,6 +67,11 @@ export function createMesh(t: Test, backend: 'nft' | 'legacy', proxyUid = PROXY_
   for (const program of [`iptables-${backend}`, `ip6tables-${backend}`, 'setpriv']) {
     if (requirePeer(t, program) === undefined) return undefined;
   }
+  // The first of the teardowns is the last to run; whatever comes after one that throws, tap skips.
+  t.teardown(() => {
+    const found = complaints.splice(0);
+    if (found.length > 0) throw new AggregateError(found, found.join('\n'));
+  });
   const client = createNamespace(t, 'client');
   const server = createNamespace(t, 'server');
   link(
@@ -142,9 +150,14 @@ export async function startSidecar(
     if (child.exitCode !== null) throw new Error(`the sidecar ended with ${child.exitCode}: ${text}`);
     return exec(namespace, 'curl', ['-sf', `http://127.0.0.1:4191/${page}`]).status === 0;
   });
-  t.teardown(() => {
-    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`the sidecar is gone: ${text}`);
-    return released(scrape, () => text);
+  t.teardown(async () => {
+    try {
+      if (child.exitCode !== null || child.signalCode !== null)
+        throw new Error(`the sidecar is gone: ${text}`);
+      await released(scrape, () => text);
+    } catch (error) {
+      complaints.push(error);
+    }
   });
   return sidecar;
 }
