@@ -1,6 +1,6 @@
 /** Mutual TLS between captured pods: servers that speak first, who is let in from where, and what the wire shows. */
 import t, { type Test } from 'tap';
-import { type Policy, POLICIES } from '../../proxy/model/policy.ts';
+import { POLICIES, type Policy } from '../../proxy/model/policy.ts';
 import { ask, createMesh, type Mesh, PROXY_UID, SERVER, startServer } from '../support/mesh.ts';
 import { type MeshService, SECURITIES, startSidecars } from '../support/mesh-security.ts';
 import { exec } from '../support/netns.ts';
