@@ -1,7 +1,7 @@
 /** `ferrule identity inspect`: what certificates say, and everything that is wrong with them. */
 import { readFile } from 'node:fs/promises';
 import { duration, Mistake } from '../config/kinds.ts';
-import { chainProblem } from '../control/own-certificate.ts';
+import { CLOCK_TOLERANCE_MS, chainProblem, workloadProblems } from '../control/own-certificate.ts';
 import { type Certificate, readCertificates } from '../control/x509.ts';
 import { EXIT, UserError } from '../core/errors.ts';
 import { type CertificateName, readPeerIdentity } from '../core/identity.ts';
@@ -61,12 +61,6 @@ interface Inspection {
   readonly chain: 'trusted' | 'untrusted' | 'unchecked';
   readonly chainProblem: string | null;
 }
-
-/** OIDs of RFC 5280 section 4.2.1.12, with the words of its text. */
-const PURPOSES: readonly (readonly [string, string])[] = [
-  ['1.3.6.1.5.5.7.3.1', 'servers (serverAuth)'],
-  ['1.3.6.1.5.5.7.3.2', 'clients (clientAuth)'],
-];
 
 const marginKind = duration('0s', '876000h');
 
@@ -163,31 +157,10 @@ function factsOf(
     notAfter: new Date(notAfterMs).toISOString(),
     remainingSeconds: Math.floor((notAfterMs - nowMs) / 1000),
     problems: [
-      ...(workload ? workloadProblems(certificate, identity) : authorityProblems(certificate)),
+      ...(workload ? workloadProblems(certificate) : authorityProblems(certificate)),
       ...timeProblems(certificate, nowMs, marginMs),
     ],
   };
-}
-
-function workloadProblems(
-  { isCa, keyKind, keyUsages, extendedKeyUsages }: Certificate,
-  identity: ReturnType<typeof readPeerIdentity>,
-): string[] {
-  const problems = typeof identity === 'string' ? [identity] : [];
-  if (isCa)
-    problems.push('it says that it is an authority (basic constraints), which a workload must not be');
-  if (keyKind !== 'ECDSA P-256' && keyKind !== 'Ed25519') {
-    problems.push(`its key is ${keyKind}; it must be ECDSA P-256 or Ed25519`);
-  }
-  if (keyUsages?.includes('digitalSignature') === false) {
-    problems.push('its key usage lacks digitalSignature, which TLS 1.3 needs');
-  }
-  for (const [oid, users] of PURPOSES) {
-    if (extendedKeyUsages?.includes(oid) === false) {
-      problems.push(`its extended key usage leaves out ${users}; a sidecar is both`);
-    }
-  }
-  return problems;
 }
 
 function authorityProblems({ isCa, keyUsages }: Certificate): string[] {
@@ -201,7 +174,7 @@ function timeProblems({ notBeforeMs, notAfterMs }: Certificate, nowMs: number, m
   const left = notAfterMs - nowMs;
   if (left <= 0) return [`expired at ${end}, ${roughly(-left)} ago; ${clock}`];
   const problems: string[] = [];
-  if (notBeforeMs > nowMs) {
+  if (notBeforeMs > nowMs + CLOCK_TOLERANCE_MS) {
     const start = new Date(notBeforeMs).toISOString();
     problems.push(`not valid before ${start}, in ${roughly(notBeforeMs - nowMs)}; ${clock}`);
   }

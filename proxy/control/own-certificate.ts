@@ -1,6 +1,6 @@
 /** Reads and judges our own certificate, key and trust anchors: what is wrong is found before a peer finds it. */
 import { createPrivateKey, type KeyObject } from 'node:crypto';
-import { readPeerIdentity, serverNameOf } from '../core/identity.ts';
+import { type PeerIdentity, readPeerIdentity, serverNameOf } from '../core/identity.ts';
 import type { OwnIdentity } from '../model/messages.ts';
 import { type Certificate, readCertificates } from './x509.ts';
 
@@ -11,12 +11,14 @@ export interface IdentityTexts {
   readonly trustAnchors: string;
 }
 
-/** Extended key usages (RFC 5280 section 4.2.1.12): a sidecar is both. */
-const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
-const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
+/** OIDs of extended key usages with the words of their text (RFC 5280 section 4.2.1.12): a sidecar is both. */
+const PURPOSES: readonly (readonly [string, string])[] = [
+  ['1.3.6.1.5.5.7.3.1', 'servers (serverAuth)'],
+  ['1.3.6.1.5.5.7.3.2', 'clients (clientAuth)'],
+];
 
 /** A certificate may begin this much in the future by our clock, in ms: what peers allow too (tls_handshake.cc). */
-const CLOCK_TOLERANCE_MS = 300_000;
+export const CLOCK_TOLERANCE_MS = 300_000;
 
 /** Real chains have one or two; the limit keeps a file of a hundred cross-signed ones from being searched for ever. */
 const MAX_INTERMEDIATES = 4;
@@ -31,23 +33,23 @@ export function readOwnCertificate(texts: IdentityTexts, version: number, nowMs:
   const chain = readCertificates(texts.certificate, 'the certificate file');
   const anchors = readCertificates(texts.trustAnchors, 'the trust anchors file');
   const leaf = chain[0];
-  checkKey(leaf, texts.key);
-  checkPurposes(leaf);
-  const names = readPeerIdentity(leaf.names);
-  if (typeof names === 'string') throw new Error(names);
+  const [problem] = workloadProblems(leaf);
+  if (problem !== undefined) throw new Error(`the certificate: ${problem}`);
+  const key = readKey(leaf, texts.key);
+  const names = readPeerIdentity(leaf.names) as PeerIdentity;
   const identity = names.spiffeId ?? names.text;
   const serverName = names.dnsNames[0] ?? serverNameOf(identity);
   if (serverName === undefined) {
     throw new Error(`the certificate has no DNS name, and ${identity} does not imply one`);
   }
-  checkTime(leaf, 'the certificate', nowMs);
-  const problem = chainProblem(chain, anchors, nowMs);
-  if (problem !== undefined) throw new Error(problem);
+  const refusal = timeProblem(leaf, 'the certificate', nowMs) ?? chainProblem(chain, anchors, nowMs);
+  if (refusal !== undefined) throw new Error(refusal);
   return {
     version,
-    certificatePem: texts.certificate,
-    keyPem: texts.key,
-    trustAnchorsPem: texts.trustAnchors,
+    // Written anew: workers read them with another parser, which must not find what this one did not.
+    certificatePem: pemOf(chain),
+    keyPem: key.export({ type: 'pkcs8', format: 'pem' }) as string,
+    trustAnchorsPem: pemOf(anchors),
     identity,
     serverName,
     notBeforeMs: leaf.notBeforeMs,
@@ -56,21 +58,29 @@ export function readOwnCertificate(texts: IdentityTexts, version: number, nowMs:
   };
 }
 
-function checkPurposes({ isCa, keyUsages, extendedKeyUsages }: Certificate): void {
-  if (isCa) throw new Error('the certificate is that of an authority');
+/** What keeps a certificate from being a workload's, whoever issued it and when; empty when nothing does. */
+export function workloadProblems(certificate: Certificate): string[] {
+  const { isCa, keyKind, keyUsages, extendedKeyUsages, names } = certificate;
+  const identity = readPeerIdentity(names);
+  const problems = typeof identity === 'string' ? [identity] : [];
+  if (isCa) {
+    problems.push('it says that it is an authority (basic constraints), which a workload must not be');
+  }
+  if (keyKind !== 'ECDSA P-256' && keyKind !== 'Ed25519') {
+    problems.push(`its key is ${keyKind}; it must be ECDSA P-256 or Ed25519`);
+  }
   if (keyUsages?.includes('digitalSignature') === false) {
-    throw new Error('the certificate is not for signatures (key usage), which TLS 1.3 makes with it');
+    problems.push('its key usage lacks digitalSignature, which TLS 1.3 needs');
   }
-  const purposes = extendedKeyUsages;
-  if (purposes !== undefined && !(purposes.includes(SERVER_AUTH) && purposes.includes(CLIENT_AUTH))) {
-    throw new Error('the certificate is not for both server and client authentication (extended key usage)');
+  for (const [oid, users] of PURPOSES) {
+    if (extendedKeyUsages?.includes(oid) === false) {
+      problems.push(`its extended key usage leaves out ${users}; a sidecar is both`);
+    }
   }
+  return problems;
 }
 
-function checkKey(leaf: Certificate, text: string): void {
-  if (leaf.keyKind !== 'ECDSA P-256' && leaf.keyKind !== 'Ed25519') {
-    throw new Error(`the certificate has a key of type ${leaf.keyKind}; it must be ECDSA P-256 or Ed25519`);
-  }
+function readKey(leaf: Certificate, text: string): KeyObject {
   let key: KeyObject;
   try {
     key = createPrivateKey(text);
@@ -78,11 +88,11 @@ function checkKey(leaf: Certificate, text: string): void {
     throw new Error('the key file holds no private key (PEM, not encrypted)', { cause });
   }
   if (!leaf.x509.checkPrivateKey(key)) throw new Error('the key is not that of the certificate');
+  return key;
 }
 
-function checkTime(certificate: Certificate, what: string, nowMs: number): void {
-  const problem = timeProblem(certificate, what, nowMs);
-  if (problem !== undefined) throw new Error(problem);
+function pemOf(certificates: readonly Certificate[]): string {
+  return certificates.map(({ x509 }) => x509.toString()).join('');
 }
 
 function timeProblem(

@@ -41,9 +41,12 @@ const KEY_USAGES = [
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
 const PEM_BEGIN = /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----/g;
 
-/** The certificates of a PEM file, each as PEM text that ends its line; what is around them is left out. */
+/**
+ * The certificates of a PEM file, each as PEM text that ends its line; what is around them is left out, and so is the
+ * indentation of text that was copied out of YAML.
+ */
 export function splitCertificates(pem: string): string[] {
-  return (pem.match(PEM_CERTIFICATE) ?? []).map((text) => `${text}\n`);
+  return (pem.match(PEM_CERTIFICATE) ?? []).map((text) => `${text.replaceAll(/^[ \t]+/gm, '')}\n`);
 }
 
 /**

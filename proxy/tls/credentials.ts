@@ -22,10 +22,16 @@ export class Credentials {
     this.enabled = enabled;
   }
 
-  /** Main's newest identity; handshakes from now on use it. */
+  /** Main's newest identity, which it has checked; handshakes from now on use it. */
   apply(identity: OwnIdentity): void {
     const { certificatePem, keyPem, trustAnchorsPem, serverName, notAfterMs, version } = identity;
-    const context = this.engine.makeContext(certificatePem, keyPem, trustAnchorsPem);
+    let context: TlsContext;
+    try {
+      context = this.engine.makeContext(certificatePem, keyPem, trustAnchorsPem);
+    } catch (error) {
+      // Going on with the one we have is better than a worker that throws, and takes its connections along, again and again.
+      return log.error(`identity: OpenSSL does not take it: ${(error as Error).message}`, { version });
+    }
     if (this.credential !== undefined) this.engine.dropContext(this.credential.context);
     this.credential = { context, serverName };
     this.notAfterMs = notAfterMs;

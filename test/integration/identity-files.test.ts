@@ -12,6 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { createSecureContext } from 'node:tls';
 import t, { type Test } from 'tap';
 import {
   type CertificateOptions,
@@ -294,13 +295,13 @@ const refused: Record<string, [Partial<CertificateOptions>, RegExp]> = {
     { names: [{ type: 'url', value: 'spiffe://cluster.local/billing' }] },
     /does not imply one/,
   ],
-  'CA:TRUE': [{ isCa: true }, /that of an authority/],
+  'CA:TRUE': [{ isCa: true }, /says that it is an authority/],
   'CA:TRUE with the key usage of one': [
     { isCa: true, keyUsages: ['keyCertSign', 'digitalSignature'] },
-    /that of an authority/,
+    /says that it is an authority/,
   ],
-  'no digitalSignature': [{ keyUsages: ['keyAgreement'] }, /not for signatures \(key usage\)/],
-  'for clients only': [{ extendedKeyUsages: ['clientAuth'] }, /not for both server and client/],
+  'no digitalSignature': [{ keyUsages: ['keyAgreement'] }, /key usage lacks digitalSignature/],
+  'for clients only': [{ extendedKeyUsages: ['clientAuth'] }, /leaves out servers \(serverAuth\)/],
 };
 
 for (const [what, [options, problem]] of Object.entries(refused)) {
@@ -312,6 +313,20 @@ for (const [what, [options, problem]] of Object.entries(refused)) {
     await until('good files end it', () => first.files.unready() === undefined);
   });
 }
+
+t.test('PEM as people leave it', async (t) => {
+  const untidy = (pem: string) => `who: me\n${pem.replaceAll(/^/gm, '  ').replaceAll('\n', ' \r\n')}`;
+  const issued = await issue();
+  const rig = await started(t, { ...issued, certificatePem: untidy(issued.certificatePem) });
+  t.equal(rig.files.unready(), undefined);
+  const { certificatePem, keyPem, trustAnchorsPem } = rig.handed[0];
+  // OpenSSL's reader of PEM, which workers have, takes neither blanks nor much else.
+  createSecureContext({ cert: certificatePem, key: keyPem, ca: trustAnchorsPem });
+  t.throws(
+    () => createSecureContext({ cert: untidy(issued.certificatePem) }),
+    'it would not have taken the file',
+  );
+});
 
 t.test('absent usages allow everything', async (t) => {
   const rig = await started(t, await issue({ keyUsages: [], extendedKeyUsages: [] }));

@@ -174,7 +174,8 @@ t.test('certificates are replaced and the root rolls over under load', async (t)
   lasting.destroy();
   running = false;
   await Promise.all(load);
-  t.strictSame(failures, [], `${done} exchanges`);
+  const said = failures.length > 0 ? { web: outbound.said(), api: inbound.said() } : {};
+  t.strictSame(failures, [], `${done} exchanges`, said);
   await web.issue(identities.authority);
   t.match(await outbound.logged(/does not lead to a trust anchor.*the one we have stays/), {
     level: 'error',
