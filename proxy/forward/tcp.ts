@@ -148,7 +148,7 @@ export class TcpForward {
   }
 
   private ready(connection: ProxyConnection, endpoint: Endpoint, micros: number): void {
-    endpoint.observe(micros / 1000, performance.now());
+    endpoint.connected(micros / 1000, performance.now());
     endpoint.series.opened();
     connection.established = true;
     connection.upstreamStage = 'ready';
@@ -222,7 +222,7 @@ export class TcpForward {
 
   private record(connection: ProxyConnection, endpoint: Endpoint, errno: number): void {
     // As if the connect had taken the whole time of a try: others are preferred until that fades.
-    endpoint.observe(TRY_MS, performance.now());
+    endpoint.connectFailed(TRY_MS, performance.now());
     endpoint.series.connectFailed(errno);
     connection.tried = [...connection.tried, endpoint];
   }
