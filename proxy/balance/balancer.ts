@@ -12,14 +12,8 @@
  * Zones: both are drawn from the own zone. A third, drawn from the others, takes its place when the better one failed a
  * moment ago, or takes more than twice the third's time and has more load.
  */
-import {
-  type Endpoint,
-  EndpointFigures,
-  type EndpointPicker,
-  type Load,
-  SLOW_START_MS,
-} from '../model/endpoint.ts';
-import { type Candidate, PickRecord } from '../model/pick.ts';
+import { type Endpoint, EndpointFigures, type Load, SLOW_START_MS } from '../model/endpoint.ts';
+import { type Candidate, type EndpointPicker, PickRecord } from '../model/pick.ts';
 import type { BalancePolicy, EndpointSnapshot } from '../model/target.ts';
 import { Pool } from './pool.ts';
 

@@ -3,8 +3,9 @@ import type { PeerAddress, SocketAddress } from '../core/address.ts';
 import type { PeerIdentity } from '../core/identity.ts';
 import type { TransportSeries } from '../metrics/transport.ts';
 import type { ConnectionId } from '../native/engine.ts';
-import type { Endpoint, EndpointPicker } from './endpoint.ts';
+import type { Endpoint } from './endpoint.ts';
 import type { PortPlace } from './messages.ts';
+import type { EndpointPicker } from './pick.ts';
 
 /** Which way through the proxy. */
 export type Direction = 'inbound' | 'outbound';

@@ -1,4 +1,4 @@
-/** Why a balancer picked an endpoint, for the records of decisions. */
+/** What chooses an endpoint, and why it did, for the records of decisions. */
 import type { Endpoint } from './endpoint.ts';
 
 /**
@@ -54,4 +54,14 @@ export class PickRecord {
     this.elsewhere.clear();
     this.reason = 'none';
   }
+}
+
+/** Gives the endpoints of a target one after the other. Picking counts nothing: see `hold` and `beginRequest`. */
+export interface EndpointPicker {
+  /** The best endpoint for a connection that is not in `tried`; undefined when all were tried. */
+  pick(tried: readonly Endpoint[], nowMs: number): Endpoint | undefined;
+  /** The same for a request. */
+  pickForRequest(tried: readonly Endpoint[], nowMs: number): Endpoint | undefined;
+  /** Why the last pick went as it did, until the next one; undefined where there is no choice. */
+  readonly last: PickRecord | undefined;
 }
