@@ -19,8 +19,6 @@ export interface IdentityFigures {
   readonly pod: Pod;
   /** Times it replaced the certificate it began with, or a later one. */
   readonly rotations: number;
-  /** Changes of its files that it could not use. */
-  readonly failures: number;
   /** When its certificate and the last of its trust anchors end, in milliseconds since 1970. */
   readonly certificateEndsMs: number;
   readonly trustEndsMs: number;
@@ -109,7 +107,6 @@ export function identityFigures(scraped: Scrape): IdentityFigures[] {
       pod,
       // The certificate it began with is none that replaced another.
       rotations: Math.max(0, figure('identity_cert_refresh_count') - 1),
-      failures: figure('ferrule_identity_reload_failures_total'),
       certificateEndsMs: figure('identity_cert_expiration_timestamp_seconds') * 1000,
       trustEndsMs: figure('ferrule_identity_trust_anchor_expiration_timestamp_seconds') * 1000,
     };

@@ -51,9 +51,9 @@ async function makeChange(parts: RotationParts, change: Change): Promise<void> {
     const late = now.filter((one, index) => !tookUp(change, before[index], one));
     if (late.length === 0) return;
     if (performance.now() > deadlineMs) {
-      const pods = late.map(({ pod, failures }) => `${pod} pod (${failures} changes it could not use)`);
+      const pods = late.map(({ pod }) => `${pod} pod`).join(' and that of the ');
       throw new UserError(
-        `new certificates (${change}) were not taken up within ${patienceMs} ms by the sidecar of the ${pods.join(' and that of the ')}`,
+        `new certificates (${change}) were not taken up within ${patienceMs} ms by the sidecar of the ${pods}`,
       );
     }
     await pause(POLL_MS);

@@ -79,7 +79,8 @@ export interface SidecarOptions {
 }
 
 /**
- * Starts the sidecar of a pod and waits until it accepts connections. It neither dials nor lets in anybody without an identity.
+ * Starts the sidecar of a pod and waits until it accepts connections. It dials nobody without an identity, and lets nobody in
+ * without one, clients on loopback excepted.
  * @param options.meshFolder the resources it learns of the mesh from; a sidecar that only takes in needs none
  * @throws UserError with its last lines when it ends instead
  */
