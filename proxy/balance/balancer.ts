@@ -10,7 +10,7 @@
  * give an idle service's requests all to one endpoint, and nothing to the lighter of two weights.
  *
  * Zones: both are drawn from the own zone. A third, drawn from the others, takes its place when the better one failed a
- * moment ago, or takes more than twice the third's time and has more load.
+ * moment ago, or has more than twice the third's time and more than twice its load.
  */
 import { type Endpoint, EndpointFigures, type Load, SLOW_START_MS } from '../model/endpoint.ts';
 import { type Candidate, type EndpointPicker, PickRecord } from '../model/pick.ts';
@@ -213,8 +213,9 @@ function isWorse(best: Endpoint, other: Endpoint, chance: number, nowMs: number,
   if (!near.time.measured) return false;
   const nearMs = Math.max(near.time.at(nowMs), NOISE_MS);
   const farMs = Math.max(far.time.rested(nowMs), NOISE_MS);
-  const isBusier = (near.inFlight / best.weight + 1) * nearMs > (far.inFlight / other.weight + 1) * farMs;
-  return nearMs > ALIKE * farMs && isBusier;
+  const nearLoad = (near.inFlight / best.weight + 1) * nearMs;
+  const farLoad = (far.inFlight / other.weight + 1) * farMs;
+  return nearMs > ALIKE * farMs && nearLoad > ALIKE * farLoad;
 }
 
 function leastLoaded(
