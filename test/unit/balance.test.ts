@@ -1,11 +1,12 @@
 import fc from 'fast-check';
 import t from 'tap';
+import { chanceOf } from '../../proxy/balance/chance.ts';
 import { InOrder } from '../../proxy/balance/in-order.ts';
 import { destinationLabels, TransportSeries } from '../../proxy/metrics/transport.ts';
 import { Endpoint, SLOW_START_MS } from '../../proxy/model/endpoint.ts';
 import { DEFAULT_RTT_MS, PeakEwma } from '../../proxy/model/peak-ewma.ts';
 import type { BalancePolicy, EndpointSnapshot } from '../../proxy/model/target.ts';
-import { balancerOf, createEndpoint, seeded, shares, snapshots } from '../support/balance.ts';
+import { balancerOf, createEndpoint, shares, snapshots } from '../support/balance.ts';
 import { testSlab } from '../support/slab.ts';
 
 t.test('idle endpoints are picked by weight, whatever the policy', async (t) => {
@@ -157,7 +158,7 @@ t.test('round-robin is exact', async (t) => {
 t.test('round-robin begins anywhere', async (t) => {
   const first = new Set<number>();
   for (let seed = 0; seed < 50; seed++) {
-    const picker = balancerOf(snapshots(1, 1, 1), 'round-robin', { random: seeded(seed) });
+    const picker = balancerOf(snapshots(1, 1, 1), 'round-robin', { chance: chanceOf(seed) });
     first.add(picker.endpoints.indexOf(picker.pickForRequest([], 0)!));
   }
   t.equal(first.size, 3);
@@ -312,7 +313,7 @@ t.test('property: a pick is always a listed endpoint that was not tried', async 
         const listed = snapshots(...endpoints.map(({ weight }) => weight)).map(
           (snapshot, index): EndpointSnapshot => ({ ...snapshot, zones: [endpoints[index].zone] }),
         );
-        const picker = balancerOf(listed.slice(2), policy, { zone: 'a', random: seeded(seed) });
+        const picker = balancerOf(listed.slice(2), policy, { zone: 'a', chance: chanceOf(seed) });
         picker.update(listed, policy, 0, createEndpoint);
         for (const index of failedIndexes) picker.endpoints[index]?.requestFailed(index, nowMs);
         const tried = triedIndexes
