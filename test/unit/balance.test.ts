@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { chanceOf } from '../../proxy/balance/chance.ts';
 import { InOrder } from '../../proxy/balance/in-order.ts';
+import { Pool } from '../../proxy/balance/pool.ts';
 import { destinationLabels, TransportSeries } from '../../proxy/metrics/transport.ts';
 import { Endpoint, SLOW_START_MS } from '../../proxy/model/endpoint.ts';
 import { DEFAULT_RTT_MS, PeakEwma } from '../../proxy/model/peak-ewma.ts';
@@ -133,6 +134,26 @@ t.test('the average jumps up and comes down slowly', async (t) => {
   t.ok(Math.abs(time.rested(600_000) - DEFAULT_RTT_MS) < 1e-9, 'at rest it fades to the default');
   time.observe(10, 600_000);
   t.equal(time.rested(9_000_000), time.at(600_000), 'and not at all below it');
+});
+
+t.test('the second one is drawn by weight among the others', async (t) => {
+  const weights = [1, 2, 3, 4];
+  for (const list of [weights, [1, 1, 1, 1]]) {
+    const pool = new Pool(
+      snapshots(...list).map((snapshot) => createEndpoint(snapshot)),
+      chanceOf(23),
+    );
+    for (const without of list.keys()) {
+      const counts = list.map(() => 0);
+      for (let i = 0; i < 20_000; i++) counts[pool.drawOther(without)]++;
+      t.equal(counts[without], 0);
+      const total = list.reduce((sum, weight) => sum + weight, -list[without]);
+      for (const [index, weight] of list.entries()) {
+        const due = index === without ? 0 : weight / total;
+        t.ok(Math.abs(counts[index] / 20_000 - due) < 0.015, `${index} without ${without}: ${counts[index]}`);
+      }
+    }
+  }
 });
 
 t.test('round-robin is exact', async (t) => {
