@@ -305,6 +305,7 @@ const CHUNKS: readonly CorpusCase[] = [
     ['bare CR behind the size', '5\rhello\r\n0\r\n\r\n'],
     ['bare LF behind the data', '5\r\nhello\n0\r\n\r\n'],
     ['CR without LF behind the data', '5\r\nhello\r0\r\n\r\n'],
+    ['CR and another byte behind the data', '5\r\nhello\rX0\r\n\r\n'],
     ['two line ends behind the data', '5\r\nhello\r\n\r\n0\r\n\r\n'],
     ['bare LF behind the last chunk', '5\r\nhello\r\n0\n\r\n'],
     ['bare LF at the end', '5\r\nhello\r\n0\r\n\n'],

@@ -73,6 +73,21 @@ t.test('a request, whole, and the same Head again for another one', async (t) =>
   t.equal(head.authorityStart, head.authorityEnd);
 });
 
+t.test('what was dropped of one head is not dropped of the next', async (t) => {
+  const head = read(['GET / HTTP/1.1', 'Host: a', 'Connection: x-a', 'X-A: 1']);
+  t.strictSame(forwarded(head), ['Host']);
+  read(['GET / HTTP/1.1', 'X-A: 1', 'X-B: 2', 'Host: a'], head);
+  t.strictSame(forwarded(head), ['X-A', 'X-B', 'Host']);
+});
+
+t.test('both framings: the same problem in both orders', async (t) => {
+  const framings = ['Content-Length: 5', 'Transfer-Encoding: chunked'];
+  for (const lines of [framings, framings.toReversed()]) {
+    const bytes = bytesOf(['GET / HTTP/1.1', 'Host: a', ...lines, '', ''].join('\r\n'));
+    t.equal(readRequestHead(new Head(), bytes, 0, bytes.length), -PROBLEM.lengthAndChunked);
+  }
+});
+
 t.test('methods are told apart, by case too', async (t) => {
   for (const [word, id] of Object.entries(METHOD)) {
     if (id === METHOD.other || id === METHOD.connect) continue;

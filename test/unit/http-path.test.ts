@@ -9,7 +9,7 @@ const RUNS = { seed: 20_261_121, numRuns: process.env.FERRULE_SOAK === '1' ? 50_
 
 /** The canonical text, or the name of the problem. Read amid other bytes, which must not matter. */
 function canonical(path: string): string {
-  const bytes = bytesOf(`/../${path}/../%2f`);
+  const bytes = bytesOf(`/../${path}ff/../%2f`);
   const result = canonicalPath(bytes, 4, 4 + bytesOf(path).length);
   if (result === 0) return path;
   if (typeof result !== 'number') return textOf(result);
