@@ -70,7 +70,7 @@ export function readFields(index: FieldIndex, bytes: Uint8Array, from: number, l
   for (let at = from; at < limit; at += 2) {
     const nameStart = at;
     while (at < limit && tokens[bytes[at]] !== 0) at++;
-    if (at === limit) return 0;
+    if (at === limit) return MORE;
     if (bytes[at] !== COLON || nameStart === at) return lastLine(index, count, nameStart, at, limit);
     if (count === MOST_FIELDS) return -PROBLEM.tooManyFields;
     const slot = 4 * count;
@@ -88,7 +88,7 @@ export function readFields(index: FieldIndex, bytes: Uint8Array, from: number, l
     fields[slot + 3] = Math.max(valueEnd, fields[slot + 2]);
     if (at + 1 >= limit || bytes[at] !== CR || bytes[at + 1] !== LF) return lineEnd(bytes, at, limit);
   }
-  return 0;
+  return MORE;
 }
 
 /**

@@ -208,6 +208,12 @@ const START_LINES: readonly CorpusCase[] = [
     ['user information in the target', 'GET http://user@shop/ HTTP/1.1'],
     ['an absolute target without a host', 'GET http:///x HTTP/1.1'],
   ].map(([what, line]) => refused(`request line: ${what}`, get(['Host: shop'], line))),
+  refused('CONNECT with a length', get(['Host: shop', 'Content-Length: 5'], 'CONNECT shop:1 HTTP/1.1')),
+  refused(
+    'CONNECT with chunks',
+    get(['Host: shop', 'Transfer-Encoding: chunked'], 'CONNECT shop:1 HTTP/1.1'),
+  ),
+  accepted('CONNECT with length 0', get(['Host: shop', 'Content-Length: 0'], 'CONNECT shop:1 HTTP/1.1'), ''),
   refused('two empty lines before', `\r\n\r\n${get(['Host: shop'])}`),
   refused('a bare LF before', `\n${get(['Host: shop'])}`),
   ...['HTTP/0.9', 'HTTP/1.2', 'HTTP/2.0', 'HTTP/3.1'].map((version) =>

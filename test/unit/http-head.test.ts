@@ -166,6 +166,12 @@ t.test(
   },
 );
 
+t.test('an expectation for this hop alone is none', async (t) => {
+  const head = read(['PUT / HTTP/1.1', 'Host: a', 'Expect: 100-continue', 'Connection: expect']);
+  t.equal(head.expectContinue, false);
+  t.strictSame(forwarded(head), ['Host']);
+});
+
 t.test('upgrades', async (t) => {
   const upgrade = (...lines: string[]) => read(['GET / HTTP/1.1', 'Host: a', ...lines]);
   t.equal(upgrade('Upgrade: websocket').upgrade, false, 'not named in Connection');
