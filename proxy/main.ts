@@ -113,6 +113,7 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
     const started = new Workers(script, workerSettings(config, own), listeners.grants, {
       discovery,
       registry,
+      onIdentityRefused: (version) => identity?.refusedByWorker(version),
     });
     workers = started;
     registry.counter('ferrule_worker_restarts_total', 'Workers that threw and were replaced', [], () => [
@@ -211,7 +212,7 @@ function readiness(
   identity: IdentityFiles | undefined,
   lifecycle: Lifecycle,
 ) {
-  const unproven = identity?.unready();
+  const unproven = identity?.unready() ?? workers?.unproven(Date.now());
   const reasons = [
     ...(lifecycle.stopping ? ['shutting down'] : []),
     ...(workers?.ready ? [] : ['a worker is not running']),
