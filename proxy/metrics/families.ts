@@ -8,14 +8,8 @@
  * a clean end. Labels that start with `dst_` come from discovery and may be on any family that lists `dst_*`.
  */
 
-/** One family as Prometheus sees it. */
-export interface Family {
-  readonly name: string;
-  readonly type: 'counter' | 'gauge';
-  readonly help: string;
-  /** Names its series may carry; `dst_*` stands for every label of discovery. */
-  readonly labels: readonly string[];
-}
+import type { Family } from './family.ts';
+import { HTTP_FAMILIES } from './http-families.ts';
 
 const TRANSPORT_LABELS = [
   'direction',
@@ -126,6 +120,7 @@ export const FAMILIES = [
     help: 'Requests for a metric series that were given the overflow series of their family',
     labels: [],
   },
+  ...HTTP_FAMILIES,
 ] as const satisfies readonly Family[];
 
 type Row = (typeof FAMILIES)[number];
@@ -133,6 +128,8 @@ type Row = (typeof FAMILIES)[number];
 export type CounterName = Extract<Row, { type: 'counter' }>['name'];
 /** Names of the gauges in the table. */
 export type GaugeName = Extract<Row, { type: 'gauge' }>['name'];
+/** Names of the histograms in the table. */
+export type HistogramName = Extract<Row, { type: 'histogram' }>['name'];
 /** Names of all families in the table. */
 export type FamilyName = Row['name'];
 
@@ -144,7 +141,11 @@ export function familyIndex(name: string): number | undefined {
 }
 
 /** What the socket engine counts for itself. */
-export type EngineFigure = Pick<Family, 'name' | 'type' | 'help'>;
+export interface EngineFigure {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge';
+  readonly help: string;
+}
 
 /** The engine's own figures: the n-th is slot n of the slab, written by native code, labelled with `worker`. */
 export const ENGINE_FIGURES: readonly EngineFigure[] = [

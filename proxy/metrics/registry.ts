@@ -7,7 +7,9 @@ import { createRequire } from 'node:module';
 import type { Registry } from 'prom-client';
 import { log } from '../core/log.ts';
 import type { Labels } from '../model/target.ts';
-import { ENGINE_FIGURES, FAMILIES, type Family } from './families.ts';
+import { ENGINE_FIGURES, FAMILIES } from './families.ts';
+import { type Family, slotsOf } from './family.ts';
+import { type HistogramSample, HistogramSums } from './histogram.ts';
 import { SERIES_IDLE_MS, type SeriesDefinition, SLAB_SLOTS, type Slot, seriesKey } from './slab.ts';
 
 /** One number of a figure that main reports. */
@@ -30,6 +32,8 @@ interface Series {
   definers: number;
   /** The sum at the current scrape. */
   value: number;
+  /** Of a histogram, in place of `base` and `value`. */
+  readonly histogram: HistogramSums | undefined;
   /** When the last worker that defined it ended. */
   orphanedAtMs: number;
 }
@@ -37,12 +41,14 @@ interface Series {
 interface Worker {
   readonly values: Float64Array;
   readonly bySlot: Map<Slot, Series>;
+  /** Slots of all of them. */
+  slots: number;
 }
 
 /** A family as prom-client's registry asks for it. */
 interface Source {
   readonly family: Family;
-  readonly collect: () => Iterable<Sample>;
+  readonly collect: () => Iterable<Sample | Series>;
 }
 
 interface PromSample {
@@ -59,6 +65,7 @@ export class MetricsRegistry {
   private readonly byFamily = new Map<string, Set<Series>>();
   /** Series whose every worker ended, the longest ago first. */
   private readonly orphans = new Set<Series>();
+  private orphanSlots = 0;
   private readonly sources = new Map<string, Source>();
   private exposition: Registry | undefined;
 
@@ -68,10 +75,7 @@ export class MetricsRegistry {
     const engine = ENGINE_FIGURES.map((figure) => ({ ...figure, labels: ['worker'] }));
     for (const family of [...FAMILIES, ...engine]) this.addWorkerFamily(family);
     this.gauge('ferrule_metrics_series', 'Metric series a worker holds', ['worker'], () =>
-      [...this.workers].map(([worker, { bySlot }]) => ({
-        labels: { worker: String(worker) },
-        value: bySlot.size,
-      })),
+      [...this.workers].map(([worker, { slots }]) => ({ labels: { worker: String(worker) }, value: slots })),
     );
     this.gauge('ferrule_metrics_series_limit', 'Metric series a worker may hold', [], () => [
       { labels: {}, value: SLAB_SLOTS },
@@ -84,7 +88,7 @@ export class MetricsRegistry {
    */
   attach(worker: number, buffer: SharedArrayBuffer): void {
     if (this.workers.has(worker)) throw new Error(`worker ${worker} is attached already`);
-    this.workers.set(worker, { values: new Float64Array(buffer), bySlot: new Map() });
+    this.workers.set(worker, { values: new Float64Array(buffer), bySlot: new Map(), slots: 0 });
     const labels = { worker: String(worker) };
     for (const [slot, { name }] of ENGINE_FIGURES.entries())
       this.define(worker, { slot, family: name, labels });
@@ -99,8 +103,9 @@ export class MetricsRegistry {
     }
     const series = this.obtain(definition);
     series.definers++;
-    this.orphans.delete(series);
+    this.adopt(series);
     owner.bySlot.set(definition.slot, series);
+    owner.slots += slotsOf(series.family);
   }
 
   /**
@@ -112,7 +117,8 @@ export class MetricsRegistry {
     const series = owner?.bySlot.get(slot);
     if (owner === undefined || series === undefined) return;
     owner.bySlot.delete(slot);
-    fold(series, owner.values[slot]);
+    owner.slots -= slotsOf(series.family);
+    fold(series, owner.values, slot);
     if (series.definers === 0) this.forget(series);
   }
 
@@ -126,10 +132,11 @@ export class MetricsRegistry {
     this.workers.delete(worker);
     const nowMs = this.nowMs();
     for (const [slot, series] of owner.bySlot) {
-      fold(series, owner.values[slot]);
+      fold(series, owner.values, slot);
       if (series.definers > 0) continue;
       series.orphanedAtMs = nowMs;
       this.orphans.add(series);
+      this.orphanSlots += slotsOf(series.family);
     }
     this.evictOrphans(nowMs);
   }
@@ -180,26 +187,47 @@ export class MetricsRegistry {
     const family = this.sources.get(name)?.family;
     const members = this.byFamily.get(name);
     if (family === undefined || members === undefined) throw new Error(`no metric family ${name}`);
-    const series: Series = { key, family, labels, base: 0, definers: 0, value: 0, orphanedAtMs: 0 };
+    const histogram = family.buckets === undefined ? undefined : new HistogramSums(family.buckets);
+    const series: Series = {
+      key,
+      family,
+      labels,
+      base: 0,
+      definers: 0,
+      value: 0,
+      histogram,
+      orphanedAtMs: 0,
+    };
     this.byKey.set(key, series);
     members.add(series);
     return series;
   }
 
   private sum(): void {
-    for (const series of this.byKey.values()) series.value = series.base;
+    for (const series of this.byKey.values()) {
+      series.value = series.base;
+      series.histogram?.restart();
+    }
     for (const { values, bySlot } of this.workers.values()) {
-      for (const [slot, series] of bySlot) series.value += values[slot];
+      for (const [slot, series] of bySlot) {
+        if (series.histogram === undefined) series.value += values[slot];
+        else series.histogram.add(values, slot);
+      }
     }
   }
 
   /** Workers that crash again and again with ever new series must not grow main: the oldest orphans go first. */
   private evictOrphans(nowMs: number): void {
     for (const series of this.orphans) {
-      if (this.orphans.size <= SLAB_SLOTS && nowMs - series.orphanedAtMs < SERIES_IDLE_MS) return;
-      this.orphans.delete(series);
+      if (this.orphanSlots <= SLAB_SLOTS && nowMs - series.orphanedAtMs < SERIES_IDLE_MS) return;
+      this.adopt(series);
       this.forget(series);
     }
+  }
+
+  /** The series is no orphan any more. */
+  private adopt(series: Series): void {
+    if (this.orphans.delete(series)) this.orphanSlots -= slotsOf(series.family);
   }
 
   private forget(series: Series): void {
@@ -209,9 +237,10 @@ export class MetricsRegistry {
 }
 
 /** One worker stops defining the series; what it counted stays. */
-function fold(series: Series, value: number): void {
+function fold(series: Series, values: Float64Array, slot: Slot): void {
   series.definers--;
-  if (series.family.type === 'counter') series.base += value;
+  if (series.family.type === 'counter') series.base += values[slot];
+  series.histogram?.fold(values, slot);
 }
 
 /**
@@ -229,9 +258,15 @@ function register(exposition: Registry, { family, collect }: Source): void {
  * The samples as prom-client takes them. All labels are `sharedLabels`, whose text it keeps for as long as the object lives: that
  * halves the CPU time of a scrape. One collector that fails costs its own figures, not the scrape.
  */
-function samplesOf(name: string, collect: () => Iterable<Sample>): PromSample[] {
+function samplesOf(name: string, collect: Source['collect']): (PromSample | HistogramSample)[] {
   try {
-    return Array.from(collect(), ({ labels, value }) => ({ labels: {}, sharedLabels: labels, value }));
+    return Array.from(collect()).flatMap((sample) => {
+      const { labels, value } = sample;
+      if ('histogram' in sample && sample.histogram !== undefined) {
+        return [...sample.histogram.samples(name, labels)];
+      }
+      return { labels: {}, sharedLabels: labels, value };
+    });
   } catch (error) {
     log.warn('a metric could not be read', { metric: name, error: String(error) });
     return [];

@@ -1,11 +1,12 @@
 /**
  * The metrics slab: one SharedArrayBuffer of 64-bit floats per worker, written by that worker alone (its TypeScript and
  * its socket engine run on the same thread), read by main on scrape. A slot is one number of one series. An aligned 64-bit
- * store is a single instruction on the machines Node 24 runs on, so main never reads half a number.
+ * store is a single instruction on the machines Node 24 runs on, so main never reads half a number. A histogram is one series
+ * of neighbouring slots, named by the first: its buckets and its sum.
  *
  * ```
  * 0          ENGINE_SLOTS                FIRST_SERIES_SLOT                    SLAB_SLOTS
- * | engine's | one overflow series per | series, handed out one by one, ...  |
+ * | engine's | one overflow series per | series, handed out lowest first,     |
  * | figures  | family of FAMILIES      | taken back by sweep()                |
  * ```
  *
@@ -17,19 +18,33 @@
  * No step depends on time: a main thread that is late delays reuse and nothing else.
  */
 import type { Labels } from '../model/target.ts';
-import { type CounterName, FAMILIES, type FamilyName, familyIndex, type GaugeName } from './families.ts';
+import {
+  type CounterName,
+  FAMILIES,
+  type FamilyName,
+  familyIndex,
+  type GaugeName,
+  type HistogramName,
+} from './families.ts';
+import { type Family, slotsOf } from './family.ts';
+import { Histogram } from './histogram.ts';
+import { SlotRoom } from './room.ts';
 
 /** Slots the socket engine writes its own figures to, in the order of `ENGINE_FIGURES`. */
 export const ENGINE_SLOTS = 32;
 
+/** The first slot of the overflow series of each family. */
+const OVERFLOW_AT: readonly Slot[] = overflowSlots();
+
 /** The first slot that is handed out to a series; those below belong to the engine and to the overflow series. */
-export const FIRST_SERIES_SLOT = ENGINE_SLOTS + FAMILIES.length;
+export const FIRST_SERIES_SLOT = FAMILIES.reduce((end, family) => end + slotsOf(family), ENGINE_SLOTS);
 
 /**
- * Slots per worker. 16,384 numbers are 128 KB of address space, touched page by page as series appear; a sidecar of a few
- * hundred destinations uses a few thousand.
+ * Slots per worker. 65,536 numbers are 512 KB of address space, touched page by page as series appear. An endpoint that speaks
+ * HTTP takes 27 per status (the buckets of `response_latency_ms`) and some ten more, a target 84: there is room for 100
+ * targets of three endpoints whose answers have three statuses (35,000), which is far above what one application talks to.
  */
-export const SLAB_SLOTS = 16_384;
+export const SLAB_SLOTS = 65_536;
 
 /** Size of a worker's buffer: `new SharedArrayBuffer(SLAB_BYTES)`. */
 export const SLAB_BYTES = SLAB_SLOTS * Float64Array.BYTES_PER_ELEMENT;
@@ -57,10 +72,10 @@ export interface SeriesDefinition {
 interface Series {
   readonly slot: Slot;
   readonly key: string;
-  readonly gauge: boolean;
+  readonly family: Family;
   /** Users that keep the slot number; while there is one the series stays. */
   holders: number;
-  /** The number at the last sweep. */
+  /** What was counted at the last sweep. */
   seen: number;
   /** When a sweep first saw it unheld and at this number, in the clock of `sweep`; IN_USE before that. */
   idleSinceMs: number;
@@ -79,10 +94,11 @@ export class MetricsSlab {
   private readonly undefine: (slot: Slot) => void;
   private readonly byKey = new Map<string, Series>();
   private readonly bySlot: (Series | undefined)[] = [];
-  private readonly overflowed = new Set<Slot>();
-  private readonly quarantine = new Set<Slot>();
-  private readonly free: Slot[] = [];
-  private next = FIRST_SERIES_SLOT;
+  /** Overflow series that main knows of. */
+  private readonly known = new Set<Slot>();
+  /** Dropped series by slot, with the number of their slots. */
+  private readonly quarantine = new Map<Slot, number>();
+  private readonly room: SlotRoom;
 
   /**
    * @param buffer fresh and zeroed, SLAB_BYTES long (a test may use less: its length is the cap)
@@ -96,6 +112,7 @@ export class MetricsSlab {
   ) {
     this.values = new Float64Array(buffer);
     if (this.values.length < FIRST_SERIES_SLOT) throw new Error(`a slab needs ${FIRST_SERIES_SLOT} slots`);
+    this.room = new SlotRoom(FIRST_SERIES_SLOT, this.values.length);
     this.define = define;
     this.undefine = undefine;
     this.overflowSlot('ferrule_metrics_series_overflow_total', {});
@@ -106,12 +123,24 @@ export class MetricsSlab {
    * connection. Past the cap, and for labels that cannot be carried, it is the overflow series of the family.
    */
   counter(family: CounterName, labels: Labels): Slot {
-    return this.resolve(family, labels, false);
+    return this.resolve(family, labels);
   }
 
   /** The slot of a gauge; otherwise as `counter`. Change it by `add(slot, 1)` and `add(slot, -1)`. */
   gauge(family: GaugeName, labels: Labels): Slot {
-    return this.resolve(family, labels, true);
+    return this.resolve(family, labels);
+  }
+
+  /** A histogram; otherwise as `counter`. Its `slot` is what `retain` and `release` take. */
+  histogram(family: HistogramName, labels: Labels): Histogram {
+    const slot = this.resolve(family, labels);
+    const { buckets }: Family = FAMILIES[familyIndex(family)!];
+    return new Histogram(this.values, slot, buckets!);
+  }
+
+  /** The caller gave a request for a series to an overflow series of its own. */
+  overflowed(): void {
+    this.values[overflowSlotOf('ferrule_metrics_series_overflow_total')]++;
   }
 
   /** Adds `n` to the number. This is the hot path: the slot is not checked. */
@@ -140,11 +169,14 @@ export class MetricsSlab {
     let dropped = 0;
     for (const series of this.byKey.values()) {
       if (series.holders > 0) continue;
-      const value = this.values[series.slot];
+      const value = this.counted(series);
       if (series.idleSinceMs === IN_USE || value !== series.seen) {
         series.idleSinceMs = nowMs;
         series.seen = value;
-      } else if (nowMs - series.idleSinceMs >= SERIES_IDLE_MS && !(series.gauge && value !== 0)) {
+      } else if (
+        nowMs - series.idleSinceMs >= SERIES_IDLE_MS &&
+        !(series.family.type === 'gauge' && value !== 0)
+      ) {
         this.drop(series);
         dropped++;
       }
@@ -154,52 +186,57 @@ export class MetricsSlab {
 
   /** Main's answer to `undefine`: it holds no definition of the slot any more. */
   forgotten(slot: Slot): void {
-    if (!this.quarantine.delete(slot)) throw new Error(`slot ${slot} was not waiting to be forgotten`);
-    this.values[slot] = 0;
-    this.free.push(slot);
+    const slots = this.quarantine.get(slot);
+    if (slots === undefined) throw new Error(`slot ${slot} was not waiting to be forgotten`);
+    this.quarantine.delete(slot);
+    this.values.fill(0, slot, slot + slots);
+    this.room.give(slot, slots);
   }
 
-  private resolve(family: FamilyName, labels: Labels, gauge: boolean): Slot {
-    const key = seriesKey(family, labels);
+  private resolve(name: FamilyName, labels: Labels): Slot {
+    const key = seriesKey(name, labels);
     const known = this.byKey.get(key);
     if (known !== undefined) {
       known.holders++;
       known.idleSinceMs = IN_USE;
       return known.slot;
     }
-    if (familyIndex(family) === undefined) throw new Error(`no metric family ${family}`);
-    const slot = carriable(key, labels) ? this.takeSlot() : undefined;
+    const index = familyIndex(name);
+    if (index === undefined) throw new Error(`no metric family ${name}`);
+    const family = FAMILIES[index];
+    const slot = carriable(key, labels) ? this.room.take(slotsOf(family)) : undefined;
     if (slot === undefined) {
-      this.values[overflowIndex('ferrule_metrics_series_overflow_total')]++;
-      return this.overflowSlot(family, { overflow: 'true' });
+      this.overflowed();
+      return this.overflowSlot(name, { overflow: 'true' });
     }
-    const series: Series = { slot, key, gauge, holders: 1, seen: 0, idleSinceMs: IN_USE };
+    const series: Series = { slot, key, family, holders: 1, seen: 0, idleSinceMs: IN_USE };
     this.byKey.set(key, series);
     this.bySlot[slot] = series;
-    this.define({ slot, family, labels });
+    this.define({ slot, family: name, labels });
     return slot;
   }
 
   /** The slot that is set aside for a family, made known to main on first use. */
   private overflowSlot(family: FamilyName, labels: Labels): Slot {
-    const slot = overflowIndex(family);
-    if (!this.overflowed.has(slot)) {
-      this.overflowed.add(slot);
+    const slot = overflowSlotOf(family);
+    if (!this.known.has(slot)) {
+      this.known.add(slot);
       this.define({ slot, family, labels });
     }
     return slot;
   }
 
-  private takeSlot(): Slot | undefined {
-    const recycled = this.free.pop();
-    if (recycled !== undefined) return recycled;
-    return this.next < this.values.length ? this.next++ : undefined;
+  /** The number; of a histogram the number of values, which changes with each of them where the sum need not. */
+  private counted({ slot, family }: Series): number {
+    let count = this.values[slot];
+    for (let bucket = 1; bucket < slotsOf(family) - 1; bucket++) count += this.values[slot + bucket];
+    return count;
   }
 
   private drop(series: Series): void {
     this.byKey.delete(series.key);
     this.bySlot[series.slot] = undefined;
-    this.quarantine.add(series.slot);
+    this.quarantine.set(series.slot, slotsOf(series.family));
     this.undefine(series.slot);
   }
 
@@ -226,6 +263,15 @@ function carriable(key: string, labels: Labels): boolean {
   return Object.entries(labels).every(([name, value]) => LABEL_NAME.test(name) && value.isWellFormed());
 }
 
-function overflowIndex(family: FamilyName): Slot {
-  return ENGINE_SLOTS + familyIndex(family)!;
+function overflowSlots(): Slot[] {
+  let next = ENGINE_SLOTS;
+  return FAMILIES.map((family) => {
+    const slot = next;
+    next += slotsOf(family);
+    return slot;
+  });
+}
+
+function overflowSlotOf(family: FamilyName): Slot {
+  return OVERFLOW_AT[familyIndex(family)!];
 }

@@ -4,7 +4,7 @@
 export interface Exposition {
   /** Families in the order of the text, with their type. */
   readonly families: ReadonlyMap<string, 'counter' | 'gauge' | 'histogram'>;
-  /** Value by series: `name{a="1",b="2"}` with labels sorted by name. */
+  /** Value by series: `name{a="1",b="2"}` with labels sorted by name; of a histogram by its lines. */
   readonly samples: ReadonlyMap<string, number>;
 }
 
@@ -18,6 +18,7 @@ export function parseExposition(text: string): Exposition {
   if (!text.endsWith('\n')) throw new Error('the last line has no end');
   const families = new Map<string, 'counter' | 'gauge' | 'histogram'>();
   const samples = new Map<string, number>();
+  const histograms = new Map<string, HistogramLines>();
   let helped = '';
   let current = '';
   for (const line of text.split('\n')) {
@@ -32,11 +33,15 @@ export function parseExposition(text: string): Exposition {
       if (families.has(current)) throw new Error(`family ${current} twice`);
       families.set(current, type[2] as 'counter' | 'gauge' | 'histogram');
     } else {
-      const [series, value] = parseSample(line, current);
+      const { name, labels, value } = parseSample(line);
+      const series = seriesName(name, labels);
       if (samples.has(series)) throw new Error(`series ${series} twice`);
       samples.set(series, value);
+      if (families.get(current) === 'histogram') collect(histograms, current, name, labels, value);
+      else if (name !== current) throw new Error(`sample of ${name} under ${current}`);
     }
   }
+  for (const [series, lines] of histograms) checkHistogram(series, lines);
   return { families, samples };
 }
 
@@ -48,11 +53,48 @@ export function seriesName(family: string, labels: Readonly<Record<string, strin
   return parts.length === 0 ? family : `${family}{${parts.join(',')}}`;
 }
 
-function parseSample(line: string, family: string): [string, number] {
+/** The lines of one series of a histogram. */
+interface HistogramLines {
+  readonly buckets: { le: number; count: number }[];
+  sum: number | undefined;
+  count: number | undefined;
+}
+
+function collect(
+  histograms: Map<string, HistogramLines>,
+  family: string,
+  name: string,
+  { le, ...labels }: Record<string, string>,
+  value: number,
+): void {
+  const series = seriesName(family, labels);
+  const lines = histograms.get(series) ?? { buckets: [], sum: undefined, count: undefined };
+  histograms.set(series, lines);
+  if ((name === `${family}_bucket`) !== (le !== undefined)) throw new Error(`le of ${name}: ${le}`);
+  if (name === `${family}_bucket`)
+    lines.buckets.push({ le: le === '+Inf' ? Infinity : Number(le), count: value });
+  else if (name === `${family}_sum`) lines.sum = value;
+  else if (name === `${family}_count`) lines.count = value;
+  else throw new Error(`sample of ${name} under the histogram ${family}`);
+}
+
+/** Bounds ascend to +Inf, counts never fall, the last one is the count. */
+function checkHistogram(series: string, { buckets, sum, count }: HistogramLines): void {
+  let before = { le: -Infinity, count: 0 };
+  for (const bucket of buckets) {
+    if (!(bucket.le > before.le)) throw new Error(`${series}: le ${bucket.le} after ${before.le}`);
+    if (!(bucket.count >= before.count)) throw new Error(`${series}: ${bucket.count} after ${before.count}`);
+    before = bucket;
+  }
+  if (before.le !== Infinity) throw new Error(`${series} has no bucket +Inf`);
+  if (count !== before.count) throw new Error(`${series}: count ${count} is not ${before.count}`);
+  if (sum === undefined) throw new Error(`${series} has no sum`);
+}
+
+function parseSample(line: string): { name: string; labels: Record<string, string>; value: number } {
   const match = SAMPLE.exec(line);
   if (match === null) throw new Error(`not a sample: ${line}`);
   const [, name, labelText = '', valueText] = match;
-  if (name !== family) throw new Error(`sample of ${name} under ${family}`);
   const value = Number(valueText);
   if (valueText === '' || Number.isNaN(value)) throw new Error(`not a number: ${line}`);
   const labels: Record<string, string> = {};
@@ -64,5 +106,5 @@ function parseSample(line: string, family: string): [string, number] {
     if (label[1] in labels) throw new Error(`label ${label[1]} twice: ${line}`);
     labels[label[1]] = label[2].replace(/\\(["\\n])/g, (_, char) => (char === 'n' ? '\n' : char));
   }
-  return [seriesName(name, labels), value];
+  return { name, labels, value };
 }

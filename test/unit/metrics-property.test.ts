@@ -4,13 +4,21 @@
  */
 import fc from 'fast-check';
 import t from 'tap';
+import { LATENCY_MS } from '../../proxy/metrics/buckets.ts';
+import type { Histogram } from '../../proxy/metrics/histogram.ts';
 import { MetricsRegistry } from '../../proxy/metrics/registry.ts';
-import { FIRST_SERIES_SLOT, MetricsSlab, SERIES_IDLE_MS, type Slot } from '../../proxy/metrics/slab.ts';
+import {
+  FIRST_SERIES_SLOT,
+  MetricsSlab,
+  SERIES_IDLE_MS,
+  type SeriesDefinition,
+  type Slot,
+} from '../../proxy/metrics/slab.ts';
 import { parseExposition, seriesName } from '../support/exposition.ts';
 
 const WORKERS = 2;
-/** Fewer than there are series, so that the overflow series is reached. */
-const ROOM = 4;
+/** One histogram and four numbers: fewer than there are series, so that the overflow series are reached. */
+const ROOM = LATENCY_MS.slots + 4;
 const OPENABLE = [
   ['tcp_open_total', 'a'],
   ['tcp_open_total', 'b'],
@@ -18,21 +26,33 @@ const OPENABLE = [
   ['tcp_open_connections', 'a'],
   ['tcp_open_connections', 'b'],
   ['tcp_close_total', 'a'],
+  ['response_latency_ms', 'a'],
+  ['response_latency_ms', 'b'],
 ] as const;
+
+/** What the scrapes of this test are compared in. */
+function isOurs(series: string): boolean {
+  return series.startsWith('tcp_') || series.startsWith('response_latency_ms');
+}
 
 /** One opening of a series by one worker, from its definition to its end. */
 interface Life {
   readonly name: string;
+  readonly definition: SeriesDefinition;
   readonly gauge: boolean;
   count: number;
+  /** Of a histogram. */
+  readonly observed: number[];
   /** When it was last held or changed. */
   touchedMs: number;
 }
 
 /** What main knows of a series. */
 interface Known {
+  readonly definition: SeriesDefinition;
   readonly gauge: boolean;
   base: number;
+  readonly observed: number[];
   readonly lives: Set<Life>;
   orphanedAtMs: number | undefined;
 }
@@ -46,8 +66,10 @@ class World {
 
   learn(life: Life): void {
     const known = this.known.get(life.name) ?? {
+      definition: life.definition,
       gauge: life.gauge,
       base: 0,
+      observed: [],
       lives: new Set(),
       orphanedAtMs: undefined,
     };
@@ -61,6 +83,7 @@ class World {
     const known = this.known.get(life.name)!;
     known.lives.delete(life);
     if (!known.gauge) known.base += life.count;
+    known.observed.push(...life.observed);
     if (known.lives.size > 0) return;
     if (gone) this.known.delete(life.name);
     else known.orphanedAtMs = this.nowMs;
@@ -68,9 +91,14 @@ class World {
 
   expected(): Map<string, number> {
     const values = new Map<string, number>();
-    for (const [name, { base, lives, orphanedAtMs }] of this.known) {
+    for (const [name, { definition, base, observed, lives, orphanedAtMs }] of this.known) {
       if (orphanedAtMs !== undefined && this.nowMs - orphanedAtMs >= SERIES_IDLE_MS) {
         this.known.delete(name);
+        continue;
+      }
+      if (definition.family === 'response_latency_ms') {
+        const all = [observed, ...[...lives].map((life) => life.observed)].flat();
+        for (const [line, value] of histogramLines(definition, all)) values.set(line, value);
         continue;
       }
       values.set(
@@ -83,10 +111,22 @@ class World {
 
   async check(): Promise<void> {
     const { samples } = parseExposition(await this.registry.render());
-    const shown = [...samples].filter(([name]) => name.startsWith('tcp_')).sort();
+    const shown = [...samples].filter(([name]) => isOurs(name)).sort();
     const expected = JSON.stringify([...this.expected()].sort());
     if (JSON.stringify(shown) !== expected) throw new Error(`${JSON.stringify(shown)} is not ${expected}`);
   }
+}
+
+/** The lines of a histogram of these values, by its definition. */
+function histogramLines({ family, labels }: SeriesDefinition, values: readonly number[]): [string, number][] {
+  const upTo = (bound: number) => values.filter((value) => value <= bound).length;
+  const line = (suffix: string, more: object) => seriesName(`${family}_${suffix}`, { ...labels, ...more });
+  return [
+    ...[...LATENCY_MS.bounds].map((le): [string, number] => [line('bucket', { le: String(le) }), upTo(le)]),
+    [line('bucket', { le: '+Inf' }), values.length],
+    [line('sum', {}), values.reduce((sum, value) => sum + value, 0)],
+    [line('count', {}), values.length],
+  ];
 }
 
 /** One worker: a slab and the messages under way in both directions. */
@@ -96,7 +136,7 @@ class Worker {
   slab!: MetricsSlab;
   toMain: (() => void)[] = [];
   toWorker: (() => void)[] = [];
-  held: { slot: Slot; life: Life }[] = [];
+  held: { slot: Slot; life: Life; histogram: Histogram | undefined }[] = [];
   private lives = new Map<Slot, Life>();
   private learned = new Set<Life>();
 
@@ -115,11 +155,12 @@ class Worker {
       buffer,
       (definition) => {
         const name = seriesName(definition.family, definition.labels);
-        const life = { name, gauge: definition.family === 'tcp_open_connections', count: 0, touchedMs: 0 };
-        if (name.startsWith('tcp_')) this.lives.set(definition.slot, life);
+        const gauge = definition.family === 'tcp_open_connections';
+        const life = { name, definition, gauge, count: 0, observed: [], touchedMs: 0 };
+        if (isOurs(name)) this.lives.set(definition.slot, life);
         this.toMain.push(() => {
           registry.define(this.number, definition);
-          if (!name.startsWith('tcp_')) return;
+          if (!isOurs(name)) return;
           world.learn(life);
           this.learned.add(life);
         });
@@ -142,13 +183,16 @@ class Worker {
 
   open(index: number): void {
     const [family, target_addr] = OPENABLE[index];
-    const slot =
-      family === 'tcp_open_connections'
-        ? this.slab.gauge(family, { target_addr })
-        : this.slab.counter(family, { target_addr });
+    let histogram: Histogram | undefined;
+    let slot: Slot;
+    if (family === 'response_latency_ms') {
+      histogram = this.slab.histogram(family, { target_addr });
+      slot = histogram.slot;
+    } else if (family === 'tcp_open_connections') slot = this.slab.gauge(family, { target_addr });
+    else slot = this.slab.counter(family, { target_addr });
     const life = this.lives.get(slot)!;
     life.touchedMs = this.world.nowMs;
-    this.held.push({ slot, life });
+    this.held.push({ slot, life, histogram });
   }
 
   /** Ends without warning, with its messages under way, and is replaced. */
@@ -170,7 +214,13 @@ const step = fc.record({
   worker: fc.nat(WORKERS - 1),
   action: fc.oneof(
     { weight: 5, arbitrary: fc.record({ open: fc.nat(OPENABLE.length - 1) }) },
-    { weight: 6, arbitrary: fc.record({ add: fc.nat(), by: fc.integer({ min: 1, max: 1000 }) }) },
+    {
+      weight: 6,
+      arbitrary: fc.record({
+        add: fc.nat(),
+        by: fc.oneof(fc.integer({ min: 1, max: 1000 }), fc.constantFrom(0, 5000, 50_000, 60_000)),
+      }),
+    },
     { weight: 5, arbitrary: fc.record({ release: fc.nat() }) },
     {
       weight: 4,
@@ -192,9 +242,14 @@ function perform(world: World, { worker: number, action }: Step): void {
   const worker = world.workers[number];
   if ('open' in action) worker.open(action.open);
   else if ('add' in action && worker.held.length > 0) {
-    const { slot, life } = worker.held[action.add % worker.held.length];
-    worker.slab.add(slot, action.by);
-    life.count += action.by;
+    const { slot, life, histogram } = worker.held[action.add % worker.held.length];
+    if (histogram === undefined) {
+      worker.slab.add(slot, action.by);
+      life.count += action.by;
+    } else {
+      histogram.observe(action.by);
+      life.observed.push(action.by);
+    }
     life.touchedMs = world.nowMs;
   } else if ('release' in action && worker.held.length > 0) {
     const [{ slot, life }] = worker.held.splice(action.release % worker.held.length, 1);
