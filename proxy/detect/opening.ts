@@ -1,30 +1,39 @@
 /**
- * The first bytes of an inbound connection: whether they are TLS, and for whom. Reads as often as it must; what it read
- * stays in `connection.held` until somebody passes it on.
+ * The first bytes of a connection: whether they are TLS, and for whom, and whether what is not TLS is HTTP. Reads as often as
+ * it must; what it read stays in `connection.held` until somebody passes it on.
  *
- * Where plaintext is allowed a silent client does not hold anything up: the upstream is dialled as well, and whoever speaks
- * first decides (MySQL, SMTP and others speak first).
+ * A silent client does not hold anything up: the upstream is dialled as well, and whoever speaks first decides (MySQL, SMTP
+ * and others speak first).
  */
-import type { ProxyConnection } from '../model/connection.ts';
+import type { OpeningSearch, ProxyConnection } from '../model/connection.ts';
 import type { Engine } from '../native/engine.ts';
 import { readClientHello } from './client-hello.ts';
+import { type Opened, readProtocol } from './protocol.ts';
 
 /** How long a client may be silent before the upstream is dialled as well, in ms: DESIGN section 4. */
 const SILENCE_MS = 50;
 
-/** How long a ClientHello may take from its first byte, or a client that must speak TLS to begin, in ms: Linkerd's. */
-const HELLO_MS = 10_000;
+/**
+ * How long a ClientHello or a request line may take from its first byte, or a client that must speak TLS to begin, in ms:
+ * Linkerd's.
+ */
+const OPENING_MS = 10_000;
+
+/** What a client speaks, where it is not TLS for us. */
+export type Protocol = Exclude<Opened, 'more'>;
 
 /** What the spine is told. */
 export interface OpeningOwner {
   /** The client speaks TLS and asks for `serverName` (empty: for nobody). */
   sawTls(connection: ProxyConnection, serverName: string): void;
-  /** It speaks something else, or the server spoke first. */
-  sawPlaintext(connection: ProxyConnection, first: 'client' | 'server'): void;
+  /** It speaks something else; nothing is known of what it speaks when the server spoke first. */
+  sawProtocol(connection: ProxyConnection, protocol: Protocol, first: 'client' | 'server'): void;
   /** It is silent: dial the upstream as well. */
   silent(connection: ProxyConnection): void;
   /** It began like TLS and cannot be understood, or did not begin at all. */
   unreadable(connection: ProxyConnection, message: string): void;
+  /** It began like HTTP and stopped in the middle of the request line. */
+  stalled(connection: ProxyConnection, afterMs: number): void;
 }
 
 /** Waits for first bytes, for one worker. */
@@ -37,18 +46,17 @@ export class Opening {
     this.owner = owner;
   }
 
-  /**
-   * Starts reading.
-   * @param race plaintext is allowed, so that a silent client may be one whose server speaks first
-   * @param atOnce … and probably is: do not wait at all
-   */
-  start(connection: ProxyConnection, race: boolean, atOnce: boolean): void {
+  /** Starts reading. What is held already counts; see `decide`. */
+  start(connection: ProxyConnection, search: OpeningSearch): void {
     connection.stage = 'opening';
     connection.openingSinceMs = performance.now();
-    connection.racing = race;
+    connection.search = search;
+    connection.openingDue = false;
+    connection.scanned = 0;
     this.engine.resume(connection.client);
-    if (race && atOnce) return this.owner.silent(connection);
-    this.engine.deadline(connection.client, race ? SILENCE_MS : HELLO_MS);
+    if (connection.held.length > 0) return this.decide(connection);
+    if (search.race && search.atOnce) return this.owner.silent(connection);
+    this.engine.deadline(connection.client, search.race ? SILENCE_MS : OPENING_MS);
   }
 
   /** An upstream that was dialled for a silent client is there: listen to it too. */
@@ -58,30 +66,34 @@ export class Opening {
 
   /** The client's deadline has passed. */
   timedOut(connection: ProxyConnection): void {
-    const held = connection.held.length;
-    if (connection.racing && held === 0) return this.owner.silent(connection);
+    const { held, search } = connection;
+    if (search?.race && held.length === 0) return this.owner.silent(connection);
+    if (connection.scanned > 0) return this.owner.stalled(connection, OPENING_MS);
     const what =
-      held === 0 ? 'the client sent nothing' : `the client stalled after ${held} bytes of a TLS ClientHello`;
-    this.owner.unreadable(connection, `${what} for ${HELLO_MS} ms`);
+      held.length === 0
+        ? 'the client sent nothing'
+        : `the client stalled after ${held.length} bytes of a TLS ClientHello`;
+    this.owner.unreadable(connection, `${what} for ${OPENING_MS} ms`);
   }
 
   /** Something is new in what is held, or an end was seen. Call it when all that came together is known. */
   decide(connection: ProxyConnection): void {
-    const { held, heldUpstream } = connection;
-    if (held.length === 0) {
-      const serverSpoke = heldUpstream.length > 0 || connection.upstreamEnded;
-      if (serverSpoke) return this.settle(connection, () => this.owner.sawPlaintext(connection, 'server'));
-      // An end without a byte is for the application to make sense of.
-      if (connection.clientEnded)
-        this.settle(connection, () => this.owner.sawPlaintext(connection, 'client'));
-      return;
-    }
-    const hello = readClientHello(held);
+    const { held, heldUpstream, search } = connection;
+    if (held.length > 0) return this.read(connection, search?.tls === true);
+    if (heldUpstream.length > 0 || connection.upstreamEnded) return this.settle(connection, 'opaque', 'server');
+    // An end without a byte is for the application to make sense of.
+    if (connection.clientEnded) this.settle(connection, 'opaque', 'client');
+  }
+
+  private read(connection: ProxyConnection, tls: boolean): void {
+    if (!tls) return this.readPlain(connection);
+    const hello = readClientHello(connection.held);
     switch (hello.kind) {
       case 'hello':
-        return this.settle(connection, () => this.owner.sawTls(connection, hello.serverName ?? ''));
+        this.stop(connection);
+        return this.owner.sawTls(connection, hello.serverName ?? '');
       case 'not-tls':
-        return this.settle(connection, () => this.owner.sawPlaintext(connection, 'client'));
+        return this.readPlain(connection);
       case 'malformed':
         return this.owner.unreadable(connection, `the TLS ClientHello is malformed: ${hello.why}`);
       case 'more':
@@ -92,17 +104,30 @@ export class Opening {
     }
   }
 
-  /** The rest of the hello, from its first byte on. */
-  private waitOn(connection: ProxyConnection): void {
-    if (connection.helloDue) return;
-    connection.helloDue = true;
-    this.engine.deadline(connection.client, HELLO_MS);
+  private readPlain(connection: ProxyConnection): void {
+    const { held, search, scanned, clientEnded } = connection;
+    const protocol = search?.http === false ? 'opaque' : readProtocol(held, scanned);
+    if (protocol !== 'more') return this.settle(connection, protocol, 'client');
+    if (clientEnded) return this.settle(connection, 'opaque', 'client');
+    connection.scanned = held.length;
+    this.waitOn(connection);
   }
 
-  private settle(connection: ProxyConnection, tell: () => void): void {
+  /** The rest of what has begun, in time from its first byte on. */
+  private waitOn(connection: ProxyConnection): void {
+    if (connection.openingDue) return;
+    connection.openingDue = true;
+    this.engine.deadline(connection.client, OPENING_MS);
+  }
+
+  private settle(connection: ProxyConnection, protocol: Protocol, first: 'client' | 'server'): void {
+    this.stop(connection);
+    this.owner.sawProtocol(connection, protocol, first);
+  }
+
+  private stop(connection: ProxyConnection): void {
     this.engine.deadline(connection.client, 0);
     this.engine.pause(connection.client);
     if (connection.upstreamStage === 'ready') this.engine.pause(connection.upstream);
-    tell();
   }
 }
