@@ -28,7 +28,7 @@ import type { OpeningMetrics } from './metrics/opening.ts';
 import type { MetricsSlab } from './metrics/slab.ts';
 import { destinationLabels, sourceLabels, TransportSeries } from './metrics/transport.ts';
 import { NO_BYTES, ProxyConnection } from './model/connection.ts';
-import { DEFAULT_CONNECT_MS, Endpoint } from './model/endpoint.ts';
+import { Endpoint } from './model/endpoint.ts';
 import type { PolicyMessage, PortPlace } from './model/messages.ts';
 import type { Policy } from './model/policy.ts';
 import type { SpineOwner } from './model/spine.ts';
@@ -399,7 +399,7 @@ export class Inbound implements OpeningOwner {
     const endpoints = addresses.map((address) => {
       const series = new TransportSeries(this.parts.slab, destinationLabels('inbound', address, labels));
       const snapshot = { ip: address.ip, port: address.port, weight: 1, labels: {} };
-      return new Endpoint(snapshot, series, DEFAULT_CONNECT_MS, performance.now());
+      return new Endpoint(snapshot, series);
     });
     const picker = new InOrder(endpoints);
     return { destination, series: new Map(), endpoints, picker, serverFirst: false, users: 0, usedMs: 0 };

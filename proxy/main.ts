@@ -202,7 +202,7 @@ function workerSettings(config: Config, ownAddresses: readonly string[]) {
   return {
     ownAddresses,
     identityEnabled: config.identity.source !== 'none',
-    outbound: { originalDst, requireIdentity, unknown, discoveryTimeoutMs },
+    outbound: { originalDst, requireIdentity, unknown, discoveryTimeoutMs, zone: config.workload.zone },
     inbound: {
       originalDst: inbound.originalDst,
       opaquePorts: inbound.opaquePorts,

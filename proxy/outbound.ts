@@ -8,7 +8,7 @@
  */
 import { destinationOf, type OriginalDstMode } from './accept/destination.ts';
 import type { HostAddresses } from './accept/host.ts';
-import { Balancer } from './balance/p2c.ts';
+import { Balancer } from './balance/balancer.ts';
 import {
   isLoopback,
   type LocalAddress,
@@ -37,6 +37,8 @@ export interface OutboundSettings {
   readonly identity: boolean;
   readonly unknown: 'forward' | 'refuse';
   readonly discoveryTimeoutMs: number;
+  /** Topology zone of this proxy; undefined when it is in none. */
+  readonly zone: string | undefined;
 }
 
 /** Asks main to follow a target, or to stop. */
@@ -192,9 +194,10 @@ export class Outbound {
   private compile(target: Target, nowMs: number): void {
     const snapshot = target.snapshot as TargetSnapshot;
     const usable = endpointsOf(target, snapshot).filter((endpoint) => this.usable(endpoint, snapshot));
-    const balancer = target.picker instanceof Balancer ? target.picker : new Balancer();
+    const balancer = target.picker instanceof Balancer ? target.picker : new Balancer(this.settings);
     const shared: Labels = snapshot.kind === 'service' ? snapshot.labels : {};
-    const gone = balancer.update(usable, nowMs, (endpoint, initialMs) => {
+    const policy = (snapshot.kind === 'service' ? snapshot.balance : undefined) ?? 'ewma';
+    const gone = balancer.update(usable, policy, nowMs, (endpoint, figures) => {
       const series = new TransportSeries(
         this.slab,
         destinationLabels('outbound', addressOf(endpoint), {
@@ -203,7 +206,7 @@ export class Outbound {
           ...endpoint.labels,
         }),
       );
-      return new Endpoint(endpoint, series, initialMs, nowMs, endpointTls(endpoint));
+      return new Endpoint(endpoint, series, endpointTls(endpoint), figures);
     });
     for (const endpoint of gone) endpoint.series.release();
     target.endpoints = balancer.endpoints;

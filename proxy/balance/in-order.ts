@@ -3,6 +3,7 @@ import type { Endpoint, EndpointPicker } from '../model/endpoint.ts';
 
 /** Always the first that was not tried. */
 export class InOrder implements EndpointPicker {
+  readonly last = undefined;
   private readonly endpoints: readonly Endpoint[];
 
   constructor(endpoints: readonly Endpoint[]) {
@@ -11,5 +12,9 @@ export class InOrder implements EndpointPicker {
 
   pick(tried: readonly Endpoint[]): Endpoint | undefined {
     return this.endpoints.find((endpoint) => !tried.includes(endpoint));
+  }
+
+  pickForRequest(tried: readonly Endpoint[]): Endpoint | undefined {
+    return this.pick(tried);
   }
 }

@@ -144,7 +144,7 @@ export class Dialler {
   }
 
   private ready(dialling: Dialling, endpoint: Endpoint, micros: number): boolean {
-    endpoint.observe(micros / 1000, performance.now());
+    endpoint.connected(micros / 1000, performance.now());
     endpoint.series.opened();
     dialling.established = true;
     dialling.upstreamStage = 'ready';
@@ -154,6 +154,6 @@ export class Dialler {
 
 function recordFailure(endpoint: Endpoint, errno: number): void {
   // As if the connect had taken the whole time of a try: others are preferred until that fades.
-  endpoint.observe(TRY_MS, performance.now());
+  endpoint.connectFailed(TRY_MS, performance.now());
   endpoint.series.connectFailed(errno);
 }

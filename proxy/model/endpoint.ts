@@ -1,16 +1,24 @@
-/** A destination as a worker keeps it: what discovery said, and what its own connections have shown. */
+/** A destination as a worker keeps it: what discovery said, and what its own connections and requests have shown. */
 import { parseIp, type SocketAddress } from '../core/address.ts';
 import type { TransportSeries } from '../metrics/transport.ts';
+import { PeakEwma } from './peak-ewma.ts';
+import type { PickRecord } from './pick.ts';
 import type { EndpointSnapshot } from './target.ts';
 
 /**
- * Connect time assumed of an endpoint nobody has reached yet, in ms: what Linkerd assumes of a round trip. It only matters
- * until the first connection; among known endpoints a newcomer starts with their mean.
+ * How long an endpoint is passed over after a failure, in ms, while there is another: Linkerd's shortest back-off. A restart
+ * takes longer, and then one try in a second is what it costs to notice the end of it.
  */
-export const DEFAULT_CONNECT_MS = 30;
+const AVOID_MS = 1_000;
 
-/** Time constant of the connect-time average in ms: Linkerd's decay of 10 s. */
-const DECAY_MS = 10_000;
+/**
+ * How long a newcomer gets less than its share, in ms: as long as averages remember (Linkerd's decay of 10 s), so that at the
+ * end its own times speak for it; also what a JIT compiler or a cold cache needs at the least.
+ */
+export const SLOW_START_MS = 10_000;
+
+/** Part of its share a newcomer begins with: Envoy's 10 %. Enough to warm up, too little to hurt when it fails. */
+const SLOW_START_FROM = 0.1;
 
 /** What it takes to reach an endpoint that has an identity. */
 export interface EndpointTls {
@@ -22,30 +30,46 @@ export interface EndpointTls {
   readonly header: Uint8Array;
 }
 
-/** One endpoint. Lives as long as discovery lists it or a connection uses it. */
+/** What one kind of use, connections or requests, has shown of an endpoint. */
+export class Load {
+  /** Connections open or being opened; requests whose response has not ended. */
+  inFlight = 0;
+  /** Connect times, or times to the first byte of a response. */
+  readonly time = new PeakEwma();
+}
+
+/** What was measured of an endpoint. Outlives the `Endpoint` when discovery gives it other labels. */
+export class EndpointFigures {
+  readonly connections = new Load();
+  readonly requests = new Load();
+  /** When a connect or a request failed last. */
+  failedMs = Number.NEGATIVE_INFINITY;
+  /** When it joined others that were there before; never for the first ones of a service. */
+  readonly joinedMs: number;
+
+  constructor(joinedMs = Number.NEGATIVE_INFINITY) {
+    this.joinedMs = joinedMs;
+  }
+}
+
+/** One endpoint. Lives as long as discovery lists it or a connection uses it. Times are of `performance.now()`, in ms. */
 export class Endpoint {
   /** Where it is dialled: at the port of its proxy if that wants a transport header. */
   readonly address: SocketAddress;
-  readonly snapshot: EndpointSnapshot;
   /** Undefined for an endpoint without an identity, the only kind that is dialled in plaintext. */
   readonly tls: EndpointTls | undefined;
   /** Metrics of the connections to it. */
   readonly series: TransportSeries;
-  /** Share relative to the others, above 0. */
-  readonly weight: number;
-  /** Connections open or being opened; changed by `hold` and `letGo` only. */
-  inFlight = 0;
-  /** Peak-sensitive moving average of the connect time in ms. */
-  private averageMs: number;
-  private updatedMs: number;
+  readonly figures: EndpointFigures;
+  /** Newest of those that say the same of it, but for weight and zones; changed by `renew`. */
+  snapshot: EndpointSnapshot;
 
-  /** @param initialMs connect time assumed until the first one is measured */
+  /** @param figures of its predecessor, if it had one */
   constructor(
     snapshot: EndpointSnapshot,
     series: TransportSeries,
-    initialMs: number,
-    nowMs: number,
     tls?: EndpointTls,
+    figures = new EndpointFigures(),
   ) {
     const address = parseIp(snapshot.ip, snapshot.proxyPort ?? snapshot.port);
     if (address === undefined)
@@ -54,45 +78,85 @@ export class Endpoint {
     this.snapshot = snapshot;
     this.tls = tls;
     this.series = series;
-    this.weight = snapshot.weight;
-    this.averageMs = initialMs;
-    this.updatedMs = nowMs;
+    this.figures = figures;
+  }
+
+  /** Share relative to the others, above 0. */
+  get weight(): number {
+    return this.snapshot.weight;
+  }
+
+  /** Discovery has changed its weight or zones. */
+  renew(snapshot: EndpointSnapshot): void {
+    this.snapshot = snapshot;
   }
 
   /** A connection is being opened. It keeps the metrics too, should discovery drop the endpoint meanwhile. */
   hold(): void {
-    this.inFlight++;
+    this.figures.connections.inFlight++;
     this.series.retain();
   }
 
   /** That connection failed or ended. */
   letGo(): void {
-    this.inFlight--;
+    this.figures.connections.inFlight--;
     this.series.release();
   }
 
-  /**
-   * Records how long a connect took, or how long one was waited for in vain. Peak EWMA (as in Finagle and Linkerd): a slower
-   * one counts at once, faster ones pull the average down over DECAY_MS.
-   */
-  observe(connectMs: number, nowMs: number): void {
-    if (connectMs > this.averageMs) {
-      this.averageMs = connectMs;
-    } else {
-      const keep = Math.exp(-Math.max(nowMs - this.updatedMs, 0) / DECAY_MS);
-      this.averageMs = this.averageMs * keep + connectMs * (1 - keep);
-    }
-    this.updatedMs = nowMs;
+  /** Connecting took `ms`, TLS included. */
+  connected(ms: number, nowMs: number): void {
+    this.figures.connections.time.observe(ms, nowMs);
   }
 
-  /** The average in ms as of now: a penalty fades also while nobody dares to connect. */
-  connectMs(nowMs: number): number {
-    return this.averageMs * Math.exp(-Math.max(nowMs - this.updatedMs, 0) / DECAY_MS);
+  /** Connecting failed, which counts as having taken `ms`: others are preferred until that fades. */
+  connectFailed(ms: number, nowMs: number): void {
+    this.figures.connections.time.observe(ms, nowMs);
+    this.figures.failedMs = nowMs;
+  }
+
+  /** A request is on its way; `endRequest` follows, whatever happens between. */
+  beginRequest(): void {
+    this.figures.requests.inFlight++;
+  }
+
+  /** The first byte of its final response came after `ms`. */
+  answered(ms: number, nowMs: number): void {
+    this.figures.requests.time.observe(ms, nowMs);
+  }
+
+  /**
+   * It got no response, after `waitedMs`. A quick failure is not a short time; a long wait counts as the time it took at
+   * least. Not for a kept connection that the server closed while it was idle: that says nothing of the endpoint.
+   */
+  requestFailed(waitedMs: number, nowMs: number): void {
+    const { time } = this.figures.requests;
+    if (waitedMs > time.at(nowMs)) time.observe(waitedMs, nowMs);
+    this.figures.failedMs = nowMs;
+  }
+
+  /** The response has ended, or the request is given up. */
+  endRequest(): void {
+    this.figures.requests.inFlight--;
+  }
+
+  /** A connect or a request failed a moment ago. */
+  isAvoided(nowMs: number): boolean {
+    return nowMs - this.figures.failedMs < AVOID_MS;
+  }
+
+  /** Part of its share it may have: rises from 0.1 to 1 while it is new, else 1. */
+  ramp(nowMs: number): number {
+    const age = (nowMs - this.figures.joinedMs) / SLOW_START_MS;
+    return age >= 1 ? 1 : SLOW_START_FROM + (1 - SLOW_START_FROM) * Math.max(age, 0);
   }
 }
 
-/** Gives the endpoints of a target one after the other. */
+/** Gives the endpoints of a target one after the other. Picking counts nothing: see `hold` and `beginRequest`. */
 export interface EndpointPicker {
-  /** The best endpoint that is not in `tried`; undefined when all were tried. */
+  /** The best endpoint for a connection that is not in `tried`; undefined when all were tried. */
   pick(tried: readonly Endpoint[], nowMs: number): Endpoint | undefined;
+  /** The same for a request. */
+  pickForRequest(tried: readonly Endpoint[], nowMs: number): Endpoint | undefined;
+  /** Why the last pick went as it did, until the next one; undefined where there is no choice. */
+  readonly last: PickRecord | undefined;
 }

@@ -74,6 +74,8 @@ export interface WorkerSettings {
     readonly requireIdentity: boolean;
     readonly unknown: 'forward' | 'refuse';
     readonly discoveryTimeoutMs: number;
+    /** Topology zone of this proxy; undefined when it is in none. */
+    readonly zone: string | undefined;
   };
   readonly inbound: {
     readonly originalDst: 'auto' | 'required' | 'off';

@@ -11,6 +11,8 @@ export interface EndpointSnapshot {
   readonly port: number;
   /** Relative share, above 0; 1 is normal. */
   readonly weight: number;
+  /** Topology zones whose clients should prefer it: where it runs, unless discovery wants it otherwise. */
+  readonly zones?: readonly string[];
   /** `dst_*` labels of this endpoint's metrics (`dst_pod`, `dst_zone`, …). */
   readonly labels: Labels;
   /**
@@ -27,6 +29,12 @@ export interface EndpointSnapshot {
 /** Label names and values of a metric. */
 export type Labels = Readonly<Record<string, string>>;
 
+/**
+ * `ewma`: least time and load of two drawn by weight; `least-request`: fewest in flight of two drawn by weight; `round-robin`:
+ * turns by weight.
+ */
+export type BalancePolicy = 'ewma' | 'least-request' | 'round-robin';
+
 /** What discovery says of one target. */
 export type TargetSnapshot =
   /** A service: connections are balanced over its endpoints (possibly none). */
@@ -37,6 +45,8 @@ export type TargetSnapshot =
       /** Labels common to every endpoint: `dst_service`, `dst_namespace`, … */
       readonly labels: Labels;
       readonly endpoints: readonly EndpointSnapshot[];
+      /** How they are chosen; `ewma` when absent. */
+      readonly balance?: BalancePolicy;
     }
   /** The address of one known endpoint, dialled as it is. */
   | { readonly kind: 'endpoint'; readonly endpoint: EndpointSnapshot }

@@ -1,67 +1,31 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { InOrder } from '../../proxy/balance/in-order.ts';
-import { Balancer } from '../../proxy/balance/p2c.ts';
 import { destinationLabels, TransportSeries } from '../../proxy/metrics/transport.ts';
-import { DEFAULT_CONNECT_MS, Endpoint } from '../../proxy/model/endpoint.ts';
-import type { EndpointSnapshot } from '../../proxy/model/target.ts';
+import { Endpoint, SLOW_START_MS } from '../../proxy/model/endpoint.ts';
+import { DEFAULT_RTT_MS, PeakEwma } from '../../proxy/model/peak-ewma.ts';
+import type { BalancePolicy, EndpointSnapshot } from '../../proxy/model/target.ts';
+import { balancerOf, createEndpoint, seeded, shares, snapshots } from '../support/balance.ts';
 import { testSlab } from '../support/slab.ts';
 
-const { slab } = testSlab();
-
-function create(snapshot: EndpointSnapshot, initialMs: number): Endpoint {
-  const endpoint: Endpoint = new Endpoint(
-    snapshot,
-    new TransportSeries(slab, { direction: 'outbound', target_addr: `${snapshot.ip}:${snapshot.port}` }),
-    initialMs,
-    0,
-  );
-  return endpoint;
-}
-
-function snapshots(...weights: number[]): EndpointSnapshot[] {
-  return weights.map((weight, index) => ({ ip: `10.0.0.${index + 1}`, port: 80, weight, labels: {} }));
-}
-
-function balancer(...weights: number[]): Balancer {
-  const made = new Balancer(seeded(7));
-  made.update(snapshots(...weights), 0, create);
-  return made;
-}
-
-/** Mulberry32: a fixed sequence in [0, 1). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let x = Math.imul(state ^ (state >>> 15), 1 | state);
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-    return ((x ^ (x >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
-function share(picker: Balancer, picks: number): number[] {
-  const counts = picker.endpoints.map(() => 0);
-  for (let i = 0; i < picks; i++) {
-    const endpoint = picker.pick([], 0);
-    if (endpoint !== undefined) counts[picker.endpoints.indexOf(endpoint)]++;
-  }
-  return counts.map((count) => count / picks);
-}
-
-t.test('idle endpoints are picked by weight', async (t) => {
-  const [light, heavy] = share(balancer(1, 3), 20_000);
-  t.ok(light > 0.2 && light < 0.3, `the lighter got ${light}`);
-  t.ok(heavy > 0.7 && heavy < 0.8, `the heavier got ${heavy}`);
-  for (const part of share(balancer(1, 1, 1, 1), 20_000)) {
-    t.ok(Math.abs(part - 0.25) < 0.02, `of four equals one got ${part}`);
+t.test('idle endpoints are picked by weight, whatever the policy', async (t) => {
+  for (const policy of ['ewma', 'least-request', 'round-robin'] as const) {
+    const [light, heavy] = shares(balancerOf(snapshots(1, 3), policy), 20_000);
+    t.ok(light > 0.24 && light < 0.26, `${policy}: the lighter got ${light}`);
+    t.ok(heavy > 0.74 && heavy < 0.76, `${policy}: the heavier got ${heavy}`);
+    for (const part of shares(balancerOf(snapshots(1, 1, 1, 1), policy), 20_000)) {
+      t.ok(Math.abs(part - 0.25) < 0.02, `${policy}: of four equals one got ${part}`);
+    }
+    const [half, five, most] = shares(balancerOf(snapshots(0.5, 5, 94.5), policy), 40_000);
+    t.ok(half > 0.003 && half < 0.007, `${policy}: half a percent got ${half}`);
+    t.ok(five > 0.045 && five < 0.055 && most > 0.94, `${policy}: ${five} ${most}`);
   }
 });
 
 t.test('open connections settle in proportion to weights', async (t) => {
-  const picker = balancer(1, 2, 5);
+  const picker = balancerOf(snapshots(1, 2, 5));
   for (let i = 0; i < 8_000; i++) picker.pick([], 0)?.hold();
-  const [one, two, five] = picker.endpoints.map(({ inFlight }) => inFlight);
+  const [one, two, five] = picker.endpoints.map(({ figures }) => figures.connections.inFlight);
   t.ok(
     Math.abs(one - 1000) < 100 && Math.abs(two - 2000) < 150 && Math.abs(five - 5000) < 200,
     `${one} ${two} ${five}`,
@@ -69,103 +33,274 @@ t.test('open connections settle in proportion to weights', async (t) => {
 });
 
 t.test('a slow endpoint is avoided, and tried again when that has faded', async (t) => {
-  const picker = balancer(1, 1);
+  const picker = balancerOf(snapshots(1, 1));
   const [slow, fast] = picker.endpoints;
-  slow.observe(1_000, 0);
-  fast.observe(2, 0);
-  for (let i = 0; i < 100; i++) t.equal(picker.pick([], 10), fast);
+  slow.answered(1_000, 0);
+  fast.answered(2, 0);
+  for (let i = 0; i < 100; i++) t.equal(picker.pickForRequest([], 10), fast);
+  t.match(picker.last, { reason: 'load' });
+  for (let i = 0; i < 50; i++) picker.pick([], 10)?.hold();
+  t.equal(slow.figures.connections.inFlight, 25, 'times of requests say nothing of connections');
   const later = 200_000;
-  const picked = new Set(Array.from({ length: 100 }, () => picker.pick([], later)));
+  const picked = new Set(Array.from({ length: 100 }, () => picker.pickForRequest([], later)));
   t.ok(picked.has(slow), 'after minutes the slow one is picked again');
 });
 
-t.test('connect times below a millisecond are noise', async (t) => {
-  const picker = balancer(1, 1);
-  const [a, b] = picker.endpoints;
-  // Long enough ago that the assumed 30 ms have faded.
-  a.observe(0.05, 100_000);
-  b.observe(0.4, 100_000);
-  const [one, other] = [0, 0].map(() => share(picker, 2_000)[0]);
-  t.ok(Math.abs(one - 0.5) < 0.5 && other > 0, 'both are used');
-  for (let i = 0; i < 50; i++) a.hold();
-  t.equal(picker.pick([], 200_000), b, 'connections in flight decide');
+t.test('a slow endpoint helps out when the fast one is busy enough', async (t) => {
+  const picker = balancerOf(snapshots(1, 1));
+  const [slow, fast] = picker.endpoints;
+  slow.answered(100, 0);
+  fast.answered(10, 0);
+  for (let i = 0; i < 9; i++) fast.beginRequest();
+  t.equal(picker.pickForRequest([], 0), fast, '(9 + 1) × 10 ms is not more than 100 ms');
+  fast.beginRequest();
+  t.equal(picker.pickForRequest([], 0), slow);
+});
+
+t.test('times below a millisecond are noise, and so are times within twice each other', async (t) => {
+  for (const [one, other] of [
+    [0.05, 0.9],
+    [30, 59],
+  ]) {
+    const picker = balancerOf(snapshots(1, 1));
+    const [a, b] = picker.endpoints;
+    a.answered(one, 0);
+    b.answered(other, 0);
+    const [share] = shares(picker, 2_000);
+    t.ok(Math.abs(share - 0.5) < 0.05, `${one} and ${other} ms: ${share}`);
+    a.beginRequest();
+    t.equal(picker.pickForRequest([], 0), b, 'requests in flight decide');
+    t.equal(picker.last.reason, 'in-flight');
+  }
+});
+
+t.test('an endpoint nobody has measured is judged by what it has in flight', async (t) => {
+  const picker = balancerOf(snapshots(1, 1));
+  const [known, unknown] = picker.endpoints;
+  known.answered(1, 0);
+  t.equal(unknown.figures.requests.time.at(0), DEFAULT_RTT_MS);
+  const [share] = shares(picker, 2_000);
+  t.ok(Math.abs(share - 0.5) < 0.05, `the first to answer does not take everything: ${share}`);
+  unknown.beginRequest();
+  for (let i = 0; i < 20; i++) t.equal(picker.pickForRequest([], 0), known, 'nor does a silent one');
+});
+
+t.test('a failed endpoint is passed over for a second, whatever the policy', async (t) => {
+  for (const policy of ['ewma', 'least-request', 'round-robin'] as const) {
+    const picker = balancerOf(snapshots(1, 1, 1), policy);
+    const [bad] = picker.endpoints;
+    bad.requestFailed(0.1, 5_000);
+    for (let i = 0; i < 60; i++) {
+      t.not(picker.pickForRequest([], 5_999), bad, `${policy}: request`);
+      t.not(picker.pick([], 5_999), bad, `${policy}: connection`);
+    }
+    t.ok(shares(picker, 300, 6_000)[0] > 0.25, `${policy}: back after a second`);
+    for (const endpoint of picker.endpoints) endpoint.requestFailed(1, 7_000);
+    t.ok(picker.pickForRequest([], 7_001), 'when all have failed there is still one');
+  }
+});
+
+t.test('a quick failure is not a short time, a long one is a long time', async (t) => {
+  const [endpoint] = balancerOf(snapshots(1)).endpoints;
+  const { time } = endpoint.figures.requests;
+  endpoint.requestFailed(0.1, 0);
+  t.notOk(time.measured);
+  endpoint.answered(20, 0);
+  endpoint.requestFailed(0.1, 0);
+  t.equal(time.at(0), 20);
+  endpoint.requestFailed(5_000, 0);
+  t.equal(time.at(0), 5_000);
+  endpoint.connectFailed(1_000, 0);
+  t.equal(endpoint.figures.connections.time.at(0), 1_000);
 });
 
 t.test('the average jumps up and comes down slowly', async (t) => {
-  const endpoint = create(snapshots(1)[0], DEFAULT_CONNECT_MS);
-  t.equal(endpoint.connectMs(0), DEFAULT_CONNECT_MS);
-  endpoint.observe(500, 0);
-  t.equal(endpoint.connectMs(0), 500, 'a peak counts at once');
-  endpoint.observe(1, 1_000);
-  t.ok(endpoint.connectMs(1_000) > 400, 'one fast connect a second later hardly lowers it');
-  endpoint.observe(1, 60_000);
-  t.ok(endpoint.connectMs(60_000) < 5, 'a minute later it does');
+  const time = new PeakEwma();
+  t.equal(time.at(100_000), DEFAULT_RTT_MS, 'what is assumed does not fade');
+  time.observe(5, 0);
+  t.equal(time.at(0), 5, 'the first one replaces it');
+  time.observe(500, 0);
+  t.equal(time.at(0), 500, 'a peak counts at once');
+  t.ok(Math.abs(time.at(10_000) - 500 / Math.E) < 1e-9, 'fades by itself');
+  time.observe(1, 1_000);
+  t.ok(time.at(1_000) > 400, 'one fast answer a second later hardly lowers it');
+  time.observe(1, 60_000);
+  t.ok(time.at(60_000) < 5, 'a minute later it does');
+  t.equal(time.at(50_000), time.at(60_000), 'a clock that goes back changes nothing');
+  time.observe(200, 60_000);
+  t.ok(time.at(600_000) < 1e-9);
+  t.ok(Math.abs(time.rested(600_000) - DEFAULT_RTT_MS) < 1e-9, 'at rest it fades to the default');
+  time.observe(10, 600_000);
+  t.equal(time.rested(9_000_000), time.at(600_000), 'and not at all below it');
+});
+
+t.test('round-robin is exact', async (t) => {
+  for (const weights of [[1], [1, 1, 1], [1, 2, 5], [3, 3, 7, 1, 1], [0.5, 1.5]]) {
+    const picker = balancerOf(snapshots(...weights), 'round-robin');
+    const cycle = weights.reduce((sum, weight) => sum + weight, 0);
+    for (let from = 0; from < 7; from++) {
+      const counts = shares(picker, 1_000 * cycle).map((share) => Math.round(share * 1_000 * cycle));
+      t.same(
+        counts,
+        weights.map((weight) => weight * 1_000),
+        `any 1000 rounds of ${weights}`,
+      );
+      picker.pickForRequest([], 0);
+    }
+  }
+  const picker = balancerOf(snapshots(1, 3), 'round-robin');
+  const turns = Array.from({ length: 8 }, () => picker.endpoints.indexOf(picker.pickForRequest([], 0)!));
+  t.equal(turns.filter((index) => index === 0).length, 2);
+  t.equal(turns.indexOf(0) + 4, turns.lastIndexOf(0), 'turns are spread');
+});
+
+t.test('round-robin begins anywhere', async (t) => {
+  const first = new Set<number>();
+  for (let seed = 0; seed < 50; seed++) {
+    const picker = balancerOf(snapshots(1, 1, 1), 'round-robin', { random: seeded(seed) });
+    first.add(picker.endpoints.indexOf(picker.pickForRequest([], 0)!));
+  }
+  t.equal(first.size, 3);
+});
+
+t.test('least-request takes the smaller of the two it drew', async (t) => {
+  const picker = balancerOf(snapshots(1, 1, 1, 1, 1), 'least-request');
+  for (const [index, endpoint] of picker.endpoints.entries()) {
+    endpoint.answered(10 ** (4 - index), 0);
+    for (let i = 0; i < index; i++) endpoint.beginRequest();
+  }
+  for (let i = 0; i < 500; i++) {
+    const picked = picker.pickForRequest([], 0);
+    const { first, second, reason } = picker.last;
+    t.not(first.endpoint, second.endpoint);
+    t.equal(picked, first.inFlight < second.inFlight ? first.endpoint : second.endpoint);
+    t.equal(reason, 'in-flight');
+  }
 });
 
 t.test('those tried are never picked again', async (t) => {
-  const picker = balancer(1, 1, 1);
-  const tried: Endpoint[] = [];
-  for (let i = 0; i < 3; i++) {
-    const endpoint = picker.pick(tried, 0);
-    t.ok(endpoint !== undefined && !tried.includes(endpoint));
-    if (endpoint !== undefined) tried.push(endpoint);
+  for (const policy of ['ewma', 'least-request', 'round-robin'] as const) {
+    const picker = balancerOf(snapshots(1, 1, 1), policy);
+    const tried: Endpoint[] = [];
+    for (let i = 0; i < 3; i++) {
+      const endpoint = picker.pickForRequest(tried, 0);
+      t.ok(endpoint !== undefined && !tried.includes(endpoint));
+      if (endpoint !== undefined) tried.push(endpoint);
+    }
+    t.equal(picker.pickForRequest(tried, 0), undefined);
   }
-  t.equal(picker.pick(tried, 0), undefined);
 });
 
-t.test('an update keeps the figures of what stays and reports what goes', async (t) => {
-  const picker = balancer(1, 1, 1);
+t.test('a second try goes to the least loaded of the rest that did not fail', async (t) => {
+  const picker = balancerOf(snapshots(1, 1, 1, 1));
+  const [tried, busy, failed, free] = picker.endpoints;
+  busy.beginRequest();
+  failed.requestFailed(1, 0);
+  t.equal(picker.pickForRequest([tried], 0), free);
+  t.equal(picker.last.reason, 'rest');
+  t.equal(picker.last.first.endpoint, free);
+  t.equal(picker.pickForRequest([tried, free], 0), busy);
+  t.equal(picker.pickForRequest([tried, free, busy], 0), failed);
+});
+
+t.test('the last pick explains itself', async (t) => {
+  const picker = balancerOf(snapshots(1, 2));
+  const [a, b] = picker.endpoints;
+  a.answered(100, 0);
+  b.answered(10, 0);
+  b.beginRequest();
+  t.equal(picker.pickForRequest([], 0), b);
+  const { first, second } = picker.last;
+  const [ofA, ofB] = first.endpoint === a ? [first, second] : [second, first];
+  t.match(ofA, { endpoint: a, load: 100, timeMs: 100, inFlight: 0, measured: true });
+  t.match(ofB, { endpoint: b, load: 15, timeMs: 10, inFlight: 1, measured: true });
+  t.equal(picker.last.reason, 'load');
+  t.equal(picker.last.elsewhere.endpoint, undefined);
+  const single = balancerOf(snapshots(1));
+  single.pick([], 0);
+  t.match(single.last, { reason: 'only', second: { endpoint: undefined } });
+  t.equal(balancerOf([]).pick([], 0), undefined);
+});
+
+t.test('an update keeps what stays, and the figures of what only changes its labels', async (t) => {
+  const picker = balancerOf(snapshots(1, 1, 1));
   const [first, second, third] = picker.endpoints;
-  for (const endpoint of [first, second, third]) endpoint.observe(100, 0);
+  second.beginRequest();
   second.hold();
-  const gone = picker.update(
-    [...snapshots(1, 1), { ip: '10.0.0.9', port: 80, weight: 1, labels: {} }],
-    0,
-    create,
-  );
-  t.same(gone, [third]);
-  t.equal(picker.endpoints[0], first);
-  t.equal(picker.endpoints[1].inFlight, 1);
-  t.equal(picker.endpoints[2].connectMs(0), 100, 'a newcomer starts with the mean of the others');
-  const changed = picker.update(snapshots(2, 1), 0, create);
-  t.ok(changed.includes(first), 'another weight makes another endpoint');
+  second.answered(77, 0);
+  const [one, two] = snapshots(2, 1);
+  const newcomer = { ip: '10.0.0.9', port: 80, weight: 1, labels: {} };
+  const relabelled = { ...two, labels: { dst_pod: 'web-1' } };
+  const gone = picker.update([{ ...one, zones: ['a'] }, relabelled, newcomer], 'ewma', 0, createEndpoint);
+  t.same(new Set(gone), new Set([second, third]));
+  t.equal(picker.endpoints[0], first, 'another weight or zone is no other endpoint');
+  t.equal(first.weight, 2);
+  t.not(picker.endpoints[1], second, 'other labels need other metrics');
+  t.equal(picker.endpoints[1].figures, second.figures);
+  second.endRequest();
+  second.letGo();
+  t.match(picker.endpoints[1].figures, { requests: { inFlight: 0 }, connections: { inFlight: 0 } });
+  t.equal(picker.endpoints[1].figures.requests.time.at(0), 77);
+  const moved = { ...relabelled, identity: 'web.shop.serviceaccount.identity.linkerd.cluster.local' };
+  picker.update([moved], 'ewma', 0, createEndpoint);
+  t.not(picker.endpoints[0].figures, second.figures, 'another identity is another server');
+});
+
+t.test('labels are compared whatever their order', async (t) => {
+  const [plain] = snapshots(1);
+  const picker = balancerOf([{ ...plain, labels: { a: '1', b: '2' } }]);
+  const [endpoint] = picker.endpoints;
+  t.same(picker.update([{ ...plain, labels: { b: '2', a: '1' } }], 'ewma', 0, createEndpoint), []);
+  t.equal(picker.endpoints[0], endpoint);
 });
 
 t.test('in order: the first that was not tried', async (t) => {
-  const [a, b] = snapshots(1, 1).map((snapshot) => create(snapshot, 1));
+  const [a, b] = snapshots(1, 1).map((snapshot) => createEndpoint(snapshot));
   const picker = new InOrder([a, b]);
   t.equal(picker.pick([]), a);
-  t.equal(picker.pick([a]), b);
+  t.equal(picker.pickForRequest([a]), b);
   t.equal(picker.pick([a, b]), undefined);
 });
 
 t.test('property: a pick is always a listed endpoint that was not tried', async (t) => {
+  const endpoint = fc.record({
+    weight: fc.integer({ min: 1, max: 100 }),
+    zone: fc.constantFrom('a', 'b', 'c'),
+  });
+  const policies = fc.constantFrom<BalancePolicy>('ewma', 'least-request', 'round-robin');
   fc.assert(
     fc.property(
-      fc.array(fc.integer({ min: 1, max: 100 }), { maxLength: 12 }),
+      fc.array(endpoint, { maxLength: 12 }),
       fc.array(fc.nat(11)),
+      fc.array(fc.nat(11), { maxLength: 6 }),
       fc.nat(),
-      (weights, triedIndexes, seed) => {
-        const picker = new Balancer(seeded(seed));
-        picker.update(snapshots(...weights), 0, create);
+      policies,
+      fc.integer({ min: 0, max: 2 * SLOW_START_MS }),
+      (endpoints, triedIndexes, failedIndexes, seed, policy, nowMs) => {
+        const listed = snapshots(...endpoints.map(({ weight }) => weight)).map(
+          (snapshot, index): EndpointSnapshot => ({ ...snapshot, zones: [endpoints[index].zone] }),
+        );
+        const picker = balancerOf(listed.slice(2), policy, { zone: 'a', random: seeded(seed) });
+        picker.update(listed, policy, 0, createEndpoint);
+        for (const index of failedIndexes) picker.endpoints[index]?.requestFailed(index, nowMs);
         const tried = triedIndexes
           .map((index) => picker.endpoints[index])
-          .filter((endpoint) => endpoint !== undefined);
-        const endpoint = picker.pick(tried, 0);
+          .filter((candidate) => candidate !== undefined);
+        const picked = picker.pickForRequest(tried, nowMs);
         const left = picker.endpoints.filter((candidate) => !tried.includes(candidate));
-        return endpoint === undefined ? left.length === 0 : left.includes(endpoint);
+        return picked === undefined ? left.length === 0 : left.includes(picked);
       },
     ),
-    { seed: 11, numRuns: 500 },
+    { seed: 11, numRuns: 1_000 },
   );
-  t.pass('500 runs');
+  t.pass('1000 runs');
 });
 
 t.test('metrics of an endpoint that discovery dropped live until its last connection ends', async (t) => {
   const { slab: own, read } = testSlab();
-  const labels = destinationLabels('outbound', create(snapshots(1)[0], 1).address, {});
+  const labels = destinationLabels('outbound', createEndpoint(snapshots(1)[0]).address, {});
   const series = new TransportSeries(own, labels);
-  const endpoint = new Endpoint(snapshots(1)[0], series, 1, 0);
+  const endpoint = new Endpoint(snapshots(1)[0], series);
   endpoint.hold();
   series.release();
   series.opened();
