@@ -197,12 +197,18 @@ function listenerRequests(config: Config): ListenerRequest[] {
 }
 
 function workerSettings(config: Config, ownAddresses: readonly string[]) {
-  const { originalDst, requireIdentity, unknown, discoveryTimeoutMs } = config.outbound;
-  const { inbound } = config;
+  const { inbound, outbound } = config;
   return {
     ownAddresses,
     identityEnabled: config.identity.source !== 'none',
-    outbound: { originalDst, requireIdentity, unknown, discoveryTimeoutMs, zone: config.workload.zone },
+    outbound: {
+      originalDst: outbound.originalDst,
+      opaquePorts: outbound.opaquePorts,
+      requireIdentity: outbound.requireIdentity,
+      unknown: outbound.unknown,
+      discoveryTimeoutMs: outbound.discoveryTimeoutMs,
+      zone: config.workload.zone,
+    },
     inbound: {
       originalDst: inbound.originalDst,
       opaquePorts: inbound.opaquePorts,

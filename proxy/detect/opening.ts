@@ -6,7 +6,7 @@
  * and others speak first).
  */
 import type { OpeningSearch, ProxyConnection } from '../model/connection.ts';
-import type { Engine } from '../native/engine.ts';
+import type { ConnectionId, Engine } from '../native/engine.ts';
 import { readClientHello } from './client-hello.ts';
 import { type Opened, readProtocol } from './protocol.ts';
 
@@ -24,6 +24,8 @@ export type Protocol = Exclude<Opened, 'more'>;
 
 /** What the spine is told. */
 export interface OpeningOwner {
+  /** Something new is held: everything that came together. Call `decide` if it is for the opening. */
+  look(connection: ProxyConnection): void;
   /** The client speaks TLS and asks for `serverName` (empty: for nobody). */
   sawTls(connection: ProxyConnection, serverName: string): void;
   /** It speaks something else; nothing is known of what it speaks when the server spoke first. */
@@ -59,6 +61,19 @@ export class Opening {
     this.engine.deadline(connection.client, search.race ? SILENCE_MS : OPENING_MS);
   }
 
+  /** Bytes of the client, or of an upstream that may speak first. */
+  received(connection: ProxyConnection, socket: ConnectionId, bytes: Uint8Array): void {
+    connection.hold(socket, bytes);
+    this.lookLater(connection);
+  }
+
+  /** The end of either. */
+  ended(connection: ProxyConnection, socket: ConnectionId): void {
+    if (socket === connection.client) connection.clientEnded = true;
+    else connection.upstreamEnded = true;
+    this.lookLater(connection);
+  }
+
   /** An upstream that was dialled for a silent client is there: listen to it too. */
   listenToUpstream(connection: ProxyConnection): void {
     this.engine.resume(connection.upstream);
@@ -76,13 +91,23 @@ export class Opening {
     this.owner.unreadable(connection, `${what} for ${OPENING_MS} ms`);
   }
 
-  /** Something is new in what is held, or an end was seen. Call it when all that came together is known. */
+  /** Something is new in what is held, or an end was seen. */
   decide(connection: ProxyConnection): void {
     const { held, heldUpstream, search } = connection;
     if (held.length > 0) return this.read(connection, search?.tls === true);
     if (heldUpstream.length > 0 || connection.upstreamEnded) return this.settle(connection, 'opaque', 'server');
     // An end without a byte is for the application to make sense of.
     if (connection.clientEnded) this.settle(connection, 'opaque', 'client');
+  }
+
+  /** At the end of the batch: by then everything that came together is known. */
+  private lookLater(connection: ProxyConnection): void {
+    if (connection.looking) return;
+    connection.looking = true;
+    queueMicrotask(() => {
+      connection.looking = false;
+      this.owner.look(connection);
+    });
   }
 
   private read(connection: ProxyConnection, tls: boolean): void {

@@ -13,6 +13,7 @@ export type ClientPhase = 'head' | 'body' | 'answer' | 'tunnel' | 'closing';
 /** A client's HTTP/1 connection and the exchange it is at. */
 export class Exchange {
   readonly connection: ProxyConnection;
+  readonly fields: Uint8Array;
   phase: ClientPhase = 'head';
   /** Received bytes that nobody has used: part of a head, or what came ahead of its time. */
   held: Uint8Array = NO_BYTES;
@@ -30,10 +31,10 @@ export class Exchange {
   /** Of the client: HTTP/1.`minor`. */
   minor: 0 | 1 = 1;
   readonly requestBody = new MessageBody();
+  /** Of the whole body in bytes, where it is known. */
+  requestLength = 0;
   /** May be sent again though it may have been processed (RFC 9110 section 9.2.2). */
   idempotent = false;
-  /** It asks for another protocol, or for a tunnel. */
-  upgrade = false;
   /** The client keeps its connection after the response, as far as it and the request go. */
   keepAlive = true;
   /** It takes JSON rather than text. */
@@ -41,30 +42,40 @@ export class Exchange {
   startedMs = 0;
 
   // --- what was sent, for as long as it may have to be sent again; see retained.ts
-  /** Offset of the block in the slab; 0 for none. */
+  /** Offset of the block in the slab that has the head; 0 for none. */
   blockOffset = 0;
   blockLength = 0;
-  /** What follows it, or all of it. */
-  readonly kept: Uint8Array[] = [];
+  /** The head, where it does not fit into a block. */
+  longHead: Uint8Array | undefined;
+  /** The body so far, as it came. */
+  keptBody: Uint8Array[] = [];
   keptLength = 0;
   /** Everything that was sent so far is kept. */
   replayable = false;
+  /** `Engine.flushes` when it was last sent. */
+  sentFlush = -1;
 
   // --- where it goes
   upstream: HttpUpstream | undefined;
+  /** Endpoints that could not be reached for it. */
   tried: readonly Endpoint[] = NO_ENDPOINTS;
-  attempts = 0;
+  /** Times it was sent again. */
+  replays = 0;
+  /** The client is linked to the endpoint: a body is on its way. */
+  requestLinked = false;
+  /** The endpoint is linked to the client. */
+  responseLinked = false;
 
   // --- the response
-  status = 0;
   readonly responseBody = new MessageBody();
   /** How the body goes to the client. */
   responseFraming: Framing = FRAMING.none;
   /** The head of the final response has gone out. */
   responseStarted = false;
-  responseDone = false;
 
-  constructor(connection: ProxyConnection) {
+  /** @param fields added to each of its requests: whole lines of a head */
+  constructor(connection: ProxyConnection, fields: Uint8Array) {
     this.connection = connection;
+    this.fields = fields;
   }
 }

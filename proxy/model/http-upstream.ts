@@ -20,6 +20,11 @@ export class HttpUpstream {
   held: Uint8Array = NO_BYTES;
   /** No request goes out on it any more: it is being closed. */
   closing = false;
+  /** The endpoint has ended its side. */
+  ended = false;
+  /** What the response at hand says: that another may follow, and for how long the endpoint waits for it, in ms (-1: nothing). */
+  reusable = false;
+  saidMs = -1;
   /** Exchanges it has completed. */
   served = 0;
   /** Bytes handed to the engine for it, and of these those of exchanges before the present one. */
@@ -30,6 +35,10 @@ export class HttpUpstream {
   readonly expiresMs: number;
   /** How long it may wait in the pool, in ms. */
   idleMs: number;
+  /** The deadline that is set for that, in ms; 0 while there is none. */
+  armedMs = 0;
+  /** `Engine.flushes` when a request was last handed over: what comes before the next is no response to it. */
+  sentFlush = -1;
 
   constructor(pool: HttpPool, idleMs: number, expiresMs: number) {
     this.pool = pool;

@@ -71,6 +71,7 @@ export interface WorkerSettings {
   readonly identity: OwnIdentity | undefined;
   readonly outbound: {
     readonly originalDst: 'auto' | 'required' | 'off';
+    readonly opaquePorts: readonly number[];
     readonly requireIdentity: boolean;
     readonly unknown: 'forward' | 'refuse';
     readonly discoveryTimeoutMs: number;

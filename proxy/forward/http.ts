@@ -1,0 +1,267 @@
+/**
+ * Passes HTTP/1 requests to endpoints, each to the one the balancer picks for it, and their responses back:
+ *
+ *   request head → pick an endpoint → a connection that waits, or a new one → send → response head → body → the next request
+ */
+import { encodeAnswer } from '../http/answer.ts';
+import { FRAMING, type Framing } from '../http/body.ts';
+import { type Head, METHOD } from '../http/head.ts';
+import { type Problem, PROBLEMS } from '../http/problems.ts';
+import { responseHeadRoom, writeResponseHead } from '../http/write.ts';
+import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
+import type { Endpoint } from '../model/endpoint.ts';
+import { Exchange } from '../model/exchange.ts';
+import type { HttpUpstream } from '../model/http-upstream.ts';
+import type { ConnectionId, Engine } from '../native/engine.ts';
+import type { Dialler } from './dial.ts';
+import { HttpAttempts } from './http-attempts.ts';
+import { endChunks, passBody } from './http-body.ts';
+import { HttpConnections } from './http-connections.ts';
+import { HttpRequests, type RequestOwner, type RequestPart } from './http-requests.ts';
+import { HttpResponses, type ResponseOwner } from './http-responses.ts';
+
+/** What HTTP asks of the worker. */
+export interface HttpOwner {
+  /** Remembers whose socket this is. */
+  adopt(socket: ConnectionId, upstream: HttpUpstream): void;
+}
+
+/** Exchanges of one worker. */
+export class HttpForward implements RequestOwner, ResponseOwner {
+  /** To endpoints. */
+  readonly connections: HttpConnections;
+  private readonly engine: Engine;
+  private readonly requests: HttpRequests;
+  private readonly responses: HttpResponses;
+  private readonly attempts: HttpAttempts;
+
+  constructor(engine: Engine, dialler: Dialler, owner: HttpOwner) {
+    this.engine = engine;
+    this.requests = new HttpRequests(engine, this);
+    this.responses = new HttpResponses(this);
+    this.attempts = new HttpAttempts(engine, {
+      sent: (exchange) => this.requests.unpause(exchange),
+      failed: (exchange, status, message) => this.refuse(exchange, status, message),
+      brokenOff: (exchange) => this.cut(exchange),
+      ended: (exchange, upstream) => this.responseDone(exchange, upstream, false),
+    });
+    this.connections = new HttpConnections(engine, dialler, {
+      adoptUpstream: (upstream) => owner.adopt(upstream.upstream, upstream),
+      upstreamReady: (exchange, upstream) => this.attempts.ready(exchange, upstream),
+      dialFailed: (exchange, endpoint, failure) => this.attempts.dialFailed(exchange, endpoint, failure),
+      upstreamLost: (exchange, upstream, endpoint, errno, written) =>
+        this.attempts.lost(exchange, upstream, endpoint, errno, written),
+    });
+    this.attempts.connections = this.connections;
+  }
+
+  // --- connections of clients
+
+  /** A client speaks HTTP/1. `fields` go with each of its requests: whole lines of a head. */
+  start(connection: ProxyConnection, fields: Uint8Array): void {
+    const { client, series } = connection;
+    const exchange = new Exchange(connection, fields);
+    connection.stage = 'http';
+    connection.exchange = exchange;
+    if (series !== undefined) {
+      series.received(connection.held.length);
+      this.engine.count(client, series.readSlot, series.writeSlot);
+    }
+    this.requests.start(exchange);
+  }
+
+  /** A client stopped in the middle of its first request line. */
+  stalled(connection: ProxyConnection, afterMs: number): void {
+    const exchange = new Exchange(connection, NO_BYTES);
+    connection.stage = 'http';
+    connection.exchange = exchange;
+    this.requestLate(exchange, 'head', afterMs);
+  }
+
+  clientData({ exchange }: ProxyConnection, offset: number, length: number): void {
+    if (exchange !== undefined) this.requests.received(exchange, this.engine.slab, offset, offset + length);
+  }
+
+  clientEnd({ exchange }: ProxyConnection): void {
+    if (exchange !== undefined) this.requests.ended(exchange);
+  }
+
+  timedOut({ exchange }: ProxyConnection): void {
+    if (exchange !== undefined) this.requests.timedOut(exchange);
+  }
+
+  /** The client's socket has ended. */
+  clientGone(exchange: Exchange): void {
+    exchange.phase = 'closing';
+    exchange.held = NO_BYTES;
+    this.attempts.abandon(exchange);
+  }
+
+  // --- requests
+
+  requestHead(exchange: Exchange, head: Head): void {
+    begin(exchange, head);
+    this.attempts.start(exchange, head);
+  }
+
+  requestBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number {
+    const end = this.attempts.pass(exchange, bytes, from, to);
+    if (exchange.requestBody.done && exchange.phase === 'body') exchange.phase = 'answer';
+    return end;
+  }
+
+  requestProblem(exchange: Exchange, problem: Problem, read: number): void {
+    const { status, text } = PROBLEMS[problem];
+    exchange.keepAlive = false;
+    this.refuse(exchange, status, read > 0 ? `${text} (${read} bytes of the head were read)` : text);
+  }
+
+  requestLate(exchange: Exchange, part: RequestPart, afterMs: number): void {
+    exchange.keepAlive = false;
+    if (part === 'next') return this.clientDone(exchange);
+    const what =
+      part === 'head' ? 'the head of the request was not complete' : 'the body of the request stood still';
+    this.refuse(exchange, 408, `${what} after ${afterMs / 1000} s`);
+  }
+
+  requestCut(exchange: Exchange): void {
+    this.attempts.abandon(exchange);
+    this.clientDone(exchange);
+  }
+
+  clientDone(exchange: Exchange): void {
+    exchange.phase = 'closing';
+    this.engine.close(exchange.connection.client);
+  }
+
+  // --- responses
+
+  /** Bytes of an endpoint. */
+  upstreamData(upstream: HttpUpstream, offset: number, length: number): void {
+    const { exchange } = upstream;
+    if (upstream.closing) return;
+    // Nobody has asked, or what was asked is still here: whatever it answers, it is not this (response queue poisoning).
+    if (exchange === undefined || upstream.sentFlush === this.engine.flushes) {
+      return this.attempts.poisoned(upstream);
+    }
+    this.responses.received(exchange, upstream, this.engine.slab, offset, offset + length);
+  }
+
+  /** An endpoint will send no more. */
+  upstreamEnd(upstream: HttpUpstream): void {
+    const { exchange } = upstream;
+    if (upstream.closing) return;
+    upstream.ended = true;
+    if (exchange?.responseStarted && exchange.responseBody.framing === FRAMING.untilClose) {
+      exchange.responseBody.done = true;
+      return this.responseDone(exchange, upstream, false);
+    }
+    this.attempts.poisoned(upstream);
+  }
+
+  responseHead(exchange: Exchange, upstream: HttpUpstream, head: Head): void {
+    if (head.status < 200) return this.interim(exchange, upstream, head);
+    this.attempts.answered(exchange, upstream, head);
+    const { method, minor } = exchange;
+    if (method === METHOD.connect && head.status < 300) return this.switchProtocols(exchange, upstream, head);
+    // A tunnel that is refused: what the client sent for it must not be read as requests.
+    if (exchange.phase === 'tunnel') exchange.keepAlive = false;
+    // The endpoint has seen enough, and the client may not send the rest, or not know where it ends.
+    if (!exchange.requestBody.done && head.status >= 300) exchange.keepAlive = false;
+    const { responseBody } = exchange;
+    responseBody.start(framingOf(head, method), head.contentLength);
+    exchange.responseFraming = framingFor(responseBody.framing, minor);
+    if (exchange.responseFraming === FRAMING.untilClose) exchange.keepAlive = false;
+    exchange.responseStarted = true;
+    upstream.reusable = !head.close && (head.minor === 1 || head.keepAlive) && !upstream.ended;
+    upstream.saidMs = head.keepAliveTimeoutMs;
+    this.writeHead(exchange, head, exchange.responseFraming);
+    if (!responseBody.done) this.engine.link(upstream.upstream, exchange.connection.client);
+  }
+
+  responseBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number {
+    const { responseBody, responseFraming, connection } = exchange;
+    return passBody(this.engine, responseBody, bytes, from, to, connection.client, responseFraming);
+  }
+
+  responseDone(exchange: Exchange, upstream: HttpUpstream, more: boolean): void {
+    const { client } = exchange.connection;
+    const { framing } = exchange.responseBody;
+    if (exchange.responseFraming === FRAMING.chunked && framing !== FRAMING.chunked) {
+      endChunks(this.engine, client);
+    }
+    if (exchange.linked) this.engine.link(upstream.upstream, 0);
+    const requestDone = exchange.requestBody.done;
+    this.attempts.done(exchange, upstream, more);
+    exchange.responseStarted = false;
+    // Of a request that was answered before its end we do not want the rest.
+    if (exchange.keepAlive && requestDone) this.requests.resume(exchange);
+    else this.clientDone(exchange);
+  }
+
+  responseProblem(exchange: Exchange, upstream: HttpUpstream, problem: Problem): void {
+    this.attempts.spoiled(exchange, upstream, PROBLEMS[problem].text);
+  }
+
+  switched(exchange: Exchange, upstream: HttpUpstream, bytes: Uint8Array, from: number, to: number): void {
+    const { connection, held } = exchange;
+    const { client } = connection;
+    exchange.held = NO_BYTES;
+    exchange.phase = 'closing';
+    connection.exchange = undefined;
+    connection.stage = 'open';
+    this.attempts.detach(exchange, upstream);
+    this.engine.deadline(client, 0);
+    this.engine.deadline(upstream.upstream, 0);
+    if (held.length > 0) this.engine.unread(client, held);
+    if (to > from) this.engine.unread(upstream.upstream, bytes.slice(from, to));
+    this.engine.relay(client, upstream.upstream);
+  }
+
+  private interim(exchange: Exchange, upstream: HttpUpstream, head: Head): void {
+    if (head.status === 101) {
+      if (exchange.phase === 'tunnel' && exchange.method !== METHOD.connect) {
+        return this.switchProtocols(exchange, upstream, head);
+      }
+      return this.attempts.spoiled(exchange, upstream, 'it switched protocols, which nobody had asked for');
+    }
+    // HTTP/1.0 has no interim responses (RFC 9110 section 15.2).
+    if (exchange.minor === 1) this.writeHead(exchange, head, FRAMING.none);
+  }
+
+  private switchProtocols(exchange: Exchange, upstream: HttpUpstream, head: Head): void {
+    if (head.status === 101) this.attempts.answered(exchange, upstream, head);
+    exchange.responseStarted = exchange.responseDone = true;
+    this.writeHead(exchange, head, FRAMING.none);
+  }
+
+  private writeHead(exchange: Exchange, head: Head, framing: Framing): void {
+    const { engine } = this;
+    const { client } = exchange.connection;
+    const at = engine.reserve(responseHeadRoom(head));
+    const end = writeResponseHead(head, { framing, ...exchangeOptions(exchange) }, engine.slab, at);
+    engine.sendBuilt(client, end);
+  }
+
+  /** Answers for the endpoint, or resets a client that has part of an answer already. */
+  private refuse(exchange: Exchange, status: number, message: string): void {
+    const { connection, requestBody, method } = exchange;
+    this.attempts.abandon(exchange);
+    if (exchange.responseStarted) return this.cut(exchange);
+    if (!requestBody.done || exchange.phase === 'tunnel') exchange.keepAlive = false;
+    const answer = { status, message, decision: '' };
+    const close = !exchange.keepAlive;
+    this.engine.send(
+      connection.client,
+      encodeAnswer(answer, exchange.json, method === METHOD.head, close),
+    );
+    if (close) this.clientDone(exchange);
+    else this.requests.resume(exchange);
+  }
+
+  /** Ends the client's connection so that it cannot take what it has for a whole response. */
+  private cut(exchange: Exchange): void {
+    exchange.phase = 'closing';
+    this.engine.reset(exchange.connection.client);
+  }
+}
