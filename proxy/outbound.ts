@@ -74,11 +74,7 @@ export class Outbound implements OpeningOwner {
   private readonly owner: SpineOwner;
   private readonly targets: Targets;
 
-  constructor(
-    settings: OutboundSettings,
-    parts: OutboundParts,
-    lookUps: LookUps,
-  ) {
+  constructor(settings: OutboundSettings, parts: OutboundParts, lookUps: LookUps) {
     this.settings = settings;
     this.engine = parts.engine;
     this.slab = parts.slab;

@@ -3,23 +3,17 @@
  * weight, the better one is taken. Two random choices are nearly as good as the best of all and never herd
  * (Mitzenmacher 2001).
  *
- * Better is, in this order: the one that did not fail a moment ago; the one that is not new (a newcomer is taken only when
- * drawn first, and while it is new only with rising probability: it never has more than its share); for `ewma` the one with
- * less load, (in flight / weight + 1) × time, where the times differ by more than twice; else the one with fewer in flight
- * for its weight; and of two that are alike the first drawn. Times that differ less are noise: a product with them would
- * give an idle service's requests all to one endpoint, and nothing to the lighter of two weights.
+ * Better is, in this order: the one that did not fail a moment ago; the one that is not new (beside an older one a newcomer
+ * is taken only when drawn first, and then with a probability that rises with its age: it never has more than its share); for
+ * `ewma` the one with less load, (in flight / weight + 1) × time, where the times differ by more than twice; else the one with
+ * fewer in flight for its weight; and of two that are alike the first drawn. Times that differ less are noise: a product with
+ * them would give an idle service's requests all to one endpoint, and nothing to the lighter of two weights.
  *
  * Zones: both are drawn from the own zone. A third, drawn from the others, takes its place when the better one failed a
- * moment ago, or takes more than twice the third's time and has more load.
+ * moment ago, or has more than twice the third's time and more than twice its load.
  */
-import {
-  type Endpoint,
-  EndpointFigures,
-  type EndpointPicker,
-  type Load,
-  SLOW_START_MS,
-} from '../model/endpoint.ts';
-import { type Candidate, PickRecord } from '../model/pick.ts';
+import { type Endpoint, EndpointFigures, type Load, SLOW_START_MS } from '../model/endpoint.ts';
+import { type Candidate, type EndpointPicker, PickRecord } from '../model/pick.ts';
 import type { BalancePolicy, EndpointSnapshot } from '../model/target.ts';
 import { Pool } from './pool.ts';
 
@@ -32,7 +26,7 @@ const NOISE_MS = 1;
  */
 const ALIKE = 2;
 
-/** The part of a proxy's life a balancer depends on, and its source of chance. */
+/** What a balancer depends on beside its endpoints. */
 export interface BalancerOptions {
   /** Where this proxy runs; without it no zone is preferred. */
   readonly zone?: string | undefined;
@@ -54,6 +48,8 @@ export class Balancer implements EndpointPicker {
   /** Endpoints of the own zone, and those elsewhere; all and none where no zone is preferred. */
   private near: Pool;
   private far: Pool;
+  /** Times are looked at. */
+  private timed = true;
   /** Until when some endpoint is new. */
   private newcomersUntilMs = Number.NEGATIVE_INFINITY;
 
@@ -113,8 +109,7 @@ export class Balancer implements EndpointPicker {
         : this.betterOfTwo(near, chance, nowMs, request);
     if (far.endpoints.length === 0) return best;
     const other = far.endpoints[far.draw()];
-    this.weigh(this.last.elsewhere, other, nowMs, request);
-    if (!isWorse(best, other, chance, nowMs, request)) return best;
+    if (!this.yields(best, other, chance, nowMs, request)) return best;
     this.last.reason = 'zone';
     return other;
   }
@@ -164,7 +159,9 @@ export class Balancer implements EndpointPicker {
     last.reason = 'turn';
     for (let turns = 1; endpoint.isAvoided(nowMs) || endpoint.ramp(nowMs) <= chance; turns++) {
       if (turns === endpoints.length) {
+        // All are alike in that: nobody is held back.
         endpoint = first;
+        last.reason = 'turn';
         break;
       }
       last.reason = endpoint.isAvoided(nowMs) ? 'failed' : 'new';
@@ -189,11 +186,21 @@ export class Balancer implements EndpointPicker {
 
   private weigh(candidate: Candidate, endpoint: Endpoint, nowMs: number, request: boolean): void {
     const load = loadOf(endpoint, request);
-    candidate.endpoint = endpoint;
-    candidate.inFlight = load.inFlight;
-    candidate.measured = load.time.measured;
-    candidate.timeMs = Math.max(load.time.at(nowMs), NOISE_MS);
-    candidate.load = (load.inFlight / endpoint.weight + 1) * (this.policy === 'ewma' ? candidate.timeMs : 1);
+    note(candidate, endpoint, load, this.timed ? Math.max(load.time.at(nowMs), NOISE_MS) : Number.NaN);
+  }
+
+  /** The best of the own zone yields to one drawn from the others. */
+  private yields(best: Endpoint, other: Endpoint, chance: number, nowMs: number, request: boolean): boolean {
+    const near = this.last.first.endpoint === best ? this.last.first : this.last.second;
+    const far = this.last.elsewhere;
+    const load = loadOf(other, request);
+    note(far, other, load, Math.max(load.time.rested(nowMs), NOISE_MS));
+    if (other.isAvoided(nowMs)) return false;
+    if (best.isAvoided(nowMs)) return true;
+    // A zone of newcomers takes over as they warm up; newcomers elsewhere help nobody.
+    if (other.ramp(nowMs) < 1) return false;
+    if (best.ramp(nowMs) <= chance) return true;
+    return near.measured && near.timeMs > ALIKE * far.timeMs && near.load > ALIKE * far.load;
   }
 
   private split(): void {
@@ -204,23 +211,18 @@ export class Balancer implements EndpointPicker {
     const far = near.length === 0 ? [] : endpoints.filter((endpoint) => !near.includes(endpoint));
     this.near = new Pool(near.length === 0 ? endpoints : near, random);
     this.far = new Pool(far, random);
+    this.timed = this.policy === 'ewma' || far.length > 0;
   }
 }
 
-/** The best of the own zone yields to one drawn from the others. */
-function isWorse(best: Endpoint, other: Endpoint, chance: number, nowMs: number, request: boolean): boolean {
-  if (other.isAvoided(nowMs)) return false;
-  if (best.isAvoided(nowMs)) return true;
-  // A zone of newcomers takes over as they warm up; newcomers elsewhere help nobody.
-  if (other.ramp(nowMs) < 1) return false;
-  if (best.ramp(nowMs) <= chance) return true;
-  const near = loadOf(best, request);
-  const far = loadOf(other, request);
-  if (!near.time.measured) return false;
-  const nearMs = Math.max(near.time.at(nowMs), NOISE_MS);
-  const farMs = Math.max(far.time.rested(nowMs), NOISE_MS);
-  const isBusier = (near.inFlight / best.weight + 1) * nearMs > (far.inFlight / other.weight + 1) * farMs;
-  return nearMs > ALIKE * farMs && isBusier;
+/** Without a time, which is NaN then, load is what is in flight alone. */
+function note(candidate: Candidate, endpoint: Endpoint, { inFlight, time }: Load, timeMs: number): void {
+  const busy = inFlight / endpoint.weight + 1;
+  candidate.endpoint = endpoint;
+  candidate.inFlight = inFlight;
+  candidate.measured = time.measured;
+  candidate.timeMs = timeMs;
+  candidate.load = Number.isNaN(timeMs) ? busy : busy * timeMs;
 }
 
 function leastLoaded(

@@ -1,5 +1,6 @@
 /** Endpoints tried in the order given: the application behind an explicit inbound port, a single known address. */
-import type { Endpoint, EndpointPicker } from '../model/endpoint.ts';
+import type { Endpoint } from '../model/endpoint.ts';
+import type { EndpointPicker } from '../model/pick.ts';
 
 /** Always the first that was not tried. */
 export class InOrder implements EndpointPicker {

@@ -3,11 +3,21 @@
 import { EXIT, UserError } from '../core/errors.ts';
 import { installedDatabases } from './databases.ts';
 import { startExplicitMesh } from './explicit.ts';
-import { goldenMetrics, mtlsShare, observe } from './golden.ts';
+import {
+  certificateRotations,
+  goldenMetrics,
+  identityFigures,
+  mtlsShare,
+  observe,
+  rootRollovers,
+  type Scrape,
+  scrape,
+} from './golden.ts';
 import { removeStaleRuns } from './leftovers.ts';
 import type { Mesh, MeshService } from './mesh.ts';
 import { obstacleToPods } from './pods.ts';
 import type { Program } from './program.ts';
+import { rotate } from './rotation.ts';
 import { Run } from './run.ts';
 import { startTransparentMesh } from './transparent.ts';
 import { View } from './view.ts';
@@ -33,6 +43,24 @@ export interface Summary {
   readonly mtlsShare: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
+  /** Times every sidecar has taken a new certificate into use while traffic flowed. */
+  readonly certificateRotations: number;
+  /** Times every sidecar has replaced its root; it takes some five seconds in the beginning. */
+  readonly rootRollovers: number;
+}
+
+/** What a run should have shown and did not; empty when it is a success. */
+export function shortcomings(summary: Summary): string[] {
+  const { requests, failures, mtlsShare, certificateRotations } = summary;
+  const found: string[] = [];
+  if (requests === 0) found.push('there was no traffic');
+  if (failures > 0) found.push(`${failures} of ${requests} requests failed`);
+  if (mtlsShare < 1) {
+    const plain = Math.ceil((1 - mtlsShare) * 100);
+    found.push(`up to ${plain} % of the connections between the sidecars were not mutual TLS`);
+  }
+  if (certificateRotations === 0) found.push('no new certificate was taken up by both sidecars');
+  return found;
 }
 
 /** How often figures are asked for and shown. */
@@ -147,9 +175,10 @@ async function carryTraffic(
 
 async function watchAndStop(mesh: Mesh, view: View, end: AbortSignal): Promise<Summary> {
   try {
-    await untilAborted(showFigures(mesh, view, end), end);
+    const first = await scrape(mesh);
+    await Promise.all([untilAborted(showFigures(mesh, view, end), end), rotateIdentities(mesh, view, end)]);
     await mesh.clients.ask({ ask: 'stop' });
-    return await summarize(mesh, view);
+    return await summarize(mesh, first, view);
   } catch (error) {
     // Most likely a piece has ended; that is the better explanation, and about to be noticed.
     await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
@@ -178,6 +207,12 @@ async function startDatabase(
   if (!end.aborted) await addClients(mesh, client);
 }
 
+function rotateIdentities(mesh: Mesh, view: View, end: AbortSignal): Promise<void> {
+  const figures = async () => identityFigures(await scrape(mesh));
+  const rolledOver = () => view.say('the root was rolled over: both sidecars trust the new one only');
+  return rotate({ identities: mesh.identities, figures }, rolledOver, end);
+}
+
 async function showFigures(mesh: Mesh, view: View, end: AbortSignal): Promise<void> {
   const startMs = performance.now();
   let before = await observe(mesh);
@@ -190,7 +225,7 @@ async function showFigures(mesh: Mesh, view: View, end: AbortSignal): Promise<vo
   }
 }
 
-async function summarize(mesh: Mesh, view: View): Promise<Summary> {
+async function summarize(mesh: Mesh, first: Scrape, view: View): Promise<Summary> {
   const last = await observe(mesh);
   const { services, p50Ms, p99Ms, lastFailure } = last.report;
   const total = (name: 'requests' | 'failures') =>
@@ -203,6 +238,8 @@ async function summarize(mesh: Mesh, view: View): Promise<Summary> {
     mtlsShare: mtlsShare(last),
     p50Ms: rounded(p50Ms),
     p99Ms: rounded(p99Ms),
+    certificateRotations: certificateRotations(last),
+    rootRollovers: rootRollovers(first, last),
   };
 }
 
@@ -218,6 +255,7 @@ function introduction(mesh: Mesh): string[] {
     mesh.transparent
       ? 'Two pods (network namespaces), a sidecar in each; iptables takes the traffic to them. The clients dial virtual IPs.'
       : 'Two sidecars on loopback; the clients dial listeners of the first.',
+    'Between the sidecars is mutual TLS; their certificates are replaced every few seconds, and the root once.',
     'Try:',
     `  ${enterClient}curl -s http://${web?.ip}:${web?.port}/        # a request through both sidecars`,
     `  ${enterClient}curl -s http://${clientSidecar.admin}/metrics   # admin port of the client's sidecar`,

@@ -3,6 +3,7 @@
 import { type AddressInfo, createServer } from 'node:net';
 import type { Agent } from './agent.ts';
 import type { Database } from './databases.ts';
+import { Identities } from './identities.ts';
 import {
   builtInServers,
   type Mesh,
@@ -29,6 +30,7 @@ const INSTANCES = 2;
  */
 export async function startExplicitMesh(run: Run, databases: readonly Database[]): Promise<Mesh> {
   const { user } = chooseProxyUser();
+  const identities = await Identities.make(run, user);
   const clients = startAgent(run, 'clients', undefined);
   const servers = startAgent(run, 'servers', undefined);
   const plans = planServices(databases);
@@ -40,7 +42,7 @@ export async function startExplicitMesh(run: Run, databases: readonly Database[]
     run,
     'server',
     { outbound: { listen: [] }, inbound: { listen: [], ports }, admin: ANY },
-    { user },
+    { user, identity: identities.paths.server },
   );
   const inbound = serverSidecar.listeners.map(placeOf);
   const endpoints = places.map((own) => inbound.splice(0, own.length));
@@ -52,7 +54,7 @@ export async function startExplicitMesh(run: Run, databases: readonly Database[]
     run,
     'client',
     { outbound: { listen: [], listeners }, inbound: { listen: [] }, admin: ANY },
-    { user, meshFolder },
+    { user, identity: identities.paths.client, meshFolder },
   );
   const services = known.map((plan, index) =>
     meshService(run, plan, {
@@ -64,7 +66,16 @@ export async function startExplicitMesh(run: Run, databases: readonly Database[]
     }),
   );
   const enter = { enterClient: '', enterServer: '' };
-  return { transparent: false, clients, servers, clientSidecar, serverSidecar, services, ...enter };
+  return {
+    transparent: false,
+    clients,
+    servers,
+    clientSidecar,
+    serverSidecar,
+    identities,
+    services,
+    ...enter,
+  };
 }
 
 async function serverPlaces(plan: Plan, servers: Agent): Promise<Place[]> {

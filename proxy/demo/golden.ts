@@ -3,13 +3,25 @@
 import { readSamples, type Sample, sum } from './exposition.ts';
 import type { Mesh, MeshService } from './mesh.ts';
 import type { Figures, Report } from './messages.ts';
+import { PODS, type Pod } from './services.ts';
+
+/** What the sidecars count. */
+export type Scrape = Readonly<Record<Pod, readonly Sample[]>>;
 
 /** Both points of view at one moment. */
-export interface Observation {
+export interface Observation extends Scrape {
   readonly atMs: number;
   readonly report: Report;
-  readonly client: readonly Sample[];
-  readonly server: readonly Sample[];
+}
+
+/** What a sidecar says of its identity. */
+export interface IdentityFigures {
+  readonly pod: Pod;
+  /** Times it replaced the certificate it began with, or a later one. */
+  readonly rotations: number;
+  /** When its certificate and the last of its trust anchors end, in milliseconds since 1970. */
+  readonly certificateEndsMs: number;
+  readonly trustEndsMs: number;
 }
 
 /** One row of the table. */
@@ -31,7 +43,7 @@ export interface ServiceRow {
 
 /** What one sidecar costs. */
 export interface SidecarRow {
-  readonly pod: string;
+  readonly identity: IdentityFigures;
   /** Of one processor, 0 to 1 or more. */
   readonly cpu: number;
   readonly anonymousBytes: number;
@@ -49,13 +61,18 @@ export interface Golden {
 
 /** Asks the clients and both sidecars. */
 export async function observe(mesh: Mesh): Promise<Observation> {
-  const scrape = (admin: string) => ({ ask: 'scrape', url: `http://${admin}/metrics` }) as const;
-  const [report, client, server] = await Promise.all([
-    mesh.clients.ask({ ask: 'report' }),
-    mesh.clients.ask(scrape(mesh.clientSidecar.admin)),
-    mesh.servers.ask(scrape(mesh.serverSidecar.admin)),
+  const [report, scraped] = await Promise.all([mesh.clients.ask({ ask: 'report' }), scrape(mesh)]);
+  return { atMs: performance.now(), report, ...scraped };
+}
+
+/** Asks both sidecars. */
+export async function scrape(mesh: Mesh): Promise<Scrape> {
+  const metricsOf = (admin: string) => ({ ask: 'scrape', url: `http://${admin}/metrics` }) as const;
+  const [client, server] = await Promise.all([
+    mesh.clients.ask(metricsOf(mesh.clientSidecar.admin)),
+    mesh.servers.ask(metricsOf(mesh.serverSidecar.admin)),
   ]);
-  return { atMs: performance.now(), report, client: readSamples(client), server: readSamples(server) };
+  return { client: readSamples(client), server: readSamples(server) };
 }
 
 /** The figures of the time between two observations. */
@@ -66,16 +83,50 @@ export function goldenMetrics(mesh: Mesh, before: Observation, now: Observation)
       const figures = now.report.services[service.service.name];
       return figures === undefined ? [] : [serviceRow(service, figures, before, now, seconds)];
     }),
-    sidecars: (['client', 'server'] as const).map((pod) => sidecarRow(pod, before[pod], now[pod], seconds)),
+    sidecars: identityFigures(now).map((identity) =>
+      sidecarRow(identity, before[identity.pod], now[identity.pod], seconds),
+    ),
     mtlsShare: mtlsShare(now),
   };
 }
 
-/** The share of the connections between the sidecars that were mutual TLS; 0 when there were none. */
-export function mtlsShare({ server }: Observation): number {
-  const between = { direction: 'inbound', peer: 'src' };
-  const all = sum(server, 'tcp_open_total', between);
-  return all === 0 ? 0 : sum(server, 'tcp_open_total', { ...between, tls: 'true' }) / all;
+/** The share of the connections between the sidecars that were mutual TLS, as both ends count them; 0 when there were none. */
+export function mtlsShare({ client, server }: Scrape): number {
+  const opened = (labels: Readonly<Record<string, string>>) =>
+    sum(client, 'tcp_open_total', { direction: 'outbound', peer: 'dst', ...labels }) +
+    sum(server, 'tcp_open_total', { direction: 'inbound', peer: 'src', ...labels });
+  const all = opened({});
+  return all === 0 ? 0 : opened({ tls: 'true' }) / all;
+}
+
+/** What each sidecar says of its identity. */
+export function identityFigures(scraped: Scrape): IdentityFigures[] {
+  return PODS.map((pod) => {
+    const figure = (name: string) => sum(scraped[pod], name);
+    return {
+      pod,
+      // The certificate it began with is none that replaced another.
+      rotations: Math.max(0, figure('identity_cert_refresh_count') - 1),
+      certificateEndsMs: figure('identity_cert_expiration_timestamp_seconds') * 1000,
+      trustEndsMs: figure('ferrule_identity_trust_anchor_expiration_timestamp_seconds') * 1000,
+    };
+  });
+}
+
+/** Times every sidecar has replaced its certificate. */
+export function certificateRotations(scraped: Scrape): number {
+  return Math.min(...identityFigures(scraped).map(({ rotations }) => rotations));
+}
+
+/** Times every sidecar has replaced its root since `first`: 0 or 1. */
+export function rootRollovers(first: Scrape, now: Scrape): number {
+  const before = identityFigures(first);
+  return identityFigures(now).every((one, index) => replacedRoot(before[index], one)) ? 1 : 0;
+}
+
+/** Whether a sidecar has stopped trusting the root that ended last; those of the demo end in the opposite order. */
+export function replacedRoot(before: IdentityFigures, now: IdentityFigures): boolean {
+  return now.trustEndsMs > 0 && now.trustEndsMs < before.trustEndsMs;
 }
 
 function serviceRow(
@@ -108,14 +159,14 @@ function serviceRow(
 }
 
 function sidecarRow(
-  pod: string,
+  identity: IdentityFigures,
   before: readonly Sample[],
   now: readonly Sample[],
   seconds: number,
 ): SidecarRow {
   const cpuSeconds = (samples: readonly Sample[]) => sum(samples, 'process_cpu_seconds_total');
   return {
-    pod,
+    identity,
     cpu: (cpuSeconds(now) - cpuSeconds(before)) / seconds,
     anonymousBytes: sum(now, 'ferrule_process_anonymous_memory_bytes'),
     connections: sum(now, 'tcp_open_connections', { peer: 'src' }),

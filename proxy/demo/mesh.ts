@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Agent } from './agent.ts';
 import { type Database, type Launch, newPassword } from './databases.ts';
+import type { Identities } from './identities.ts';
 import type { ClientService, Server } from './messages.ts';
 import type { Run } from './run.ts';
 import { type Place, type Protocol, resourcesOf, type Service } from './services.ts';
@@ -33,6 +34,7 @@ export interface Mesh {
   readonly servers: Agent;
   readonly clientSidecar: Sidecar;
   readonly serverSidecar: Sidecar;
+  readonly identities: Identities;
   readonly services: readonly MeshService[];
   /** What is put before a command so that it runs in a pod; empty when the pods are this machine. */
   readonly enterClient: string;

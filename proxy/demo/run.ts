@@ -4,7 +4,7 @@
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { appendFileSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chownSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { EXIT, UserError } from '../core/errors.ts';
@@ -89,6 +89,11 @@ export class Run {
     writeFileSync(path, text, { mode: owner === undefined ? 0o644 : 0o600, flag: 'wx' });
     if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
     return path;
+  }
+
+  /** Puts a secret file where there may be one already: readers see the old or the new one, never a part. */
+  replaceFile(name: string, text: string, owner: User): void {
+    renameSync(this.writeFile(`${name}.new`, text, owner), join(this.folder, name));
   }
 
   /** Adds to a file that a program of the run has made. */

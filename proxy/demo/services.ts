@@ -1,6 +1,7 @@
 /** The services of the demo's mesh, and the Kubernetes resources that tell the sidecars about them. */
 
 import { stringify } from 'yaml';
+import { type Account, spiffeForm } from '../core/identity.ts';
 
 /** How a client talks to a service. */
 export type Protocol = 'echo' | 'http' | 'redis' | 'postgres' | 'mariadb';
@@ -22,7 +23,17 @@ export interface Service {
 }
 
 /** Namespace, in the sense of Kubernetes, of all services. */
-export const MESH_NAMESPACE = 'demo';
+const MESH_NAMESPACE = 'demo';
+
+/** The pods, each with a sidecar that is somebody. */
+export const PODS = ['client', 'server'] as const;
+/** One of `PODS`. */
+export type Pod = (typeof PODS)[number];
+
+/** The service account of a pod. */
+export function identityOf(pod: Pod): Account {
+  return { trustDomain: 'cluster.local', namespace: MESH_NAMESPACE, serviceAccount: pod };
+}
 
 /** The target of a service in explicit listeners. */
 export function serviceKey({ name, virtual }: Service): string {
@@ -48,6 +59,8 @@ export function resourcesOf(service: Service): string {
         name: `${name}-${index + 1}`,
         namespace: MESH_NAMESPACE,
         labels: { 'kubernetes.io/service-name': name },
+        // From now on nothing but mutual TLS with whoever proves to be this.
+        annotations: { 'ferrule.dev/identity': spiffeForm(identityOf('server')) },
       },
       addressType: 'IPv4',
       ports: [{ name: service.protocol, port }],

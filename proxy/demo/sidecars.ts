@@ -4,10 +4,11 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { EXIT, UserError } from '../core/errors.ts';
+import type { IdentityPaths } from './identities.ts';
 import type { Program } from './program.ts';
 import { programPath } from './programs.ts';
 import type { Run, User } from './run.ts';
-import { MESH_NAMESPACE } from './services.ts';
+import { identityOf, type Pod } from './services.ts';
 
 /** The user and the group sidecars run as, as everywhere in the field. */
 const PROXY_ID = 2102;
@@ -61,7 +62,7 @@ export interface SidecarSettings {
 
 /** A sidecar that accepts connections. */
 export interface Sidecar {
-  readonly pod: string;
+  readonly pod: Pod;
   readonly program: Program;
   /** What it is bound to, in the order of the configuration. */
   readonly listeners: readonly string[];
@@ -69,25 +70,37 @@ export interface Sidecar {
   readonly admin: string;
 }
 
+/** Where a sidecar runs, as whom, and what it is given. */
+export interface SidecarOptions {
+  readonly user: User | undefined;
+  readonly namespace?: string;
+  readonly identity: IdentityPaths;
+  readonly meshFolder?: string;
+}
+
 /**
- * Starts the sidecar of a pod and waits until it accepts connections.
+ * Starts the sidecar of a pod and waits until it accepts connections. It dials nobody without an identity, and lets nobody in
+ * without one, clients on loopback excepted.
  * @param options.meshFolder the resources it learns of the mesh from; a sidecar that only takes in needs none
  * @throws UserError with its last lines when it ends instead
  */
 export async function startSidecar(
   run: Run,
-  pod: string,
+  pod: Pod,
   settings: SidecarSettings,
-  options: { readonly user: User | undefined; readonly namespace?: string; readonly meshFolder?: string },
+  options: SidecarOptions,
 ): Promise<Sidecar> {
+  const { trustDomain, namespace, serviceAccount } = identityOf(pod);
   const secrets = run.makeFolder(`${pod}-secrets`, options.user);
   const file = run.writeFile(
     `${pod}-sidecar.yaml`,
     stringify({
-      workload: { namespace: MESH_NAMESPACE, serviceAccount: pod, pod },
+      workload: { namespace, serviceAccount, pod },
+      trustDomain,
+      identity: { source: 'files', ...options.identity },
       discovery: options.meshFolder === undefined ? [] : [{ source: 'file', path: options.meshFolder }],
-      outbound: settings.outbound,
-      inbound: settings.inbound,
+      outbound: { ...settings.outbound, requireIdentity: true },
+      inbound: { ...settings.inbound, defaultPolicy: 'all-authenticated' },
       admin: { listen: settings.admin, tokenFile: join(secrets, 'admin-token') },
       // When the demo ends its clients are gone: there is nothing to wait for.
       shutdown: { grace: '0s', drainDelay: '0s' },

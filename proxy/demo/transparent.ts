@@ -1,9 +1,11 @@
 /** The mesh in two network namespaces with real rules: the clients dial virtual IPs and know of no proxy. */
 
 import type { Database } from './databases.ts';
+import { Identities } from './identities.ts';
 import { builtInServers, type Mesh, meshService, planServices, startAgent, writeResources } from './mesh.ts';
 import { makePods, SERVER_IPS } from './pods.ts';
 import type { Run } from './run.ts';
+import type { Pod } from './services.ts';
 import { chooseProxyUser, startSidecar } from './sidecars.ts';
 
 /** Both sidecars are alike: a pod may be client and server. Whatever was not redirected is refused. */
@@ -22,7 +24,10 @@ const BUILT_IN_PORTS = 8000;
  */
 export async function startTransparentMesh(run: Run, databases: readonly Database[]): Promise<Mesh> {
   const proxy = chooseProxyUser();
-  const pods = await makePods(run, proxy.initArguments);
+  const [pods, identities] = await Promise.all([
+    makePods(run, proxy.initArguments),
+    Identities.make(run, proxy.user),
+  ]);
   const services = planServices(databases).map((plan) => {
     const { ip, port } = plan.virtual;
     const endpoints =
@@ -41,8 +46,13 @@ export async function startTransparentMesh(run: Run, databases: readonly Databas
     run,
     services.map(({ service }) => service),
   );
-  const sidecar = (pod: 'client' | 'server') =>
-    startSidecar(run, pod, SETTINGS, { user: proxy.user, namespace: pods[pod], meshFolder });
+  const sidecar = (pod: Pod) =>
+    startSidecar(run, pod, SETTINGS, {
+      user: proxy.user,
+      namespace: pods[pod],
+      identity: identities.paths[pod],
+      meshFolder,
+    });
   const clients = startAgent(run, 'clients', pods.client);
   const servers = startAgent(run, 'servers', pods.server);
   const places = planServices(databases).flatMap((plan, index) =>
@@ -59,6 +69,7 @@ export async function startTransparentMesh(run: Run, databases: readonly Databas
     servers,
     clientSidecar,
     serverSidecar,
+    identities,
     services,
     enterClient: `ip netns exec ${pods.client} `,
     enterServer: `ip netns exec ${pods.server} `,

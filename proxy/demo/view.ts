@@ -63,12 +63,11 @@ function tableOf(golden: Golden, elapsedMs: number): string[] {
       .join('  '),
   );
   const sidecars = golden.sidecars.map(
-    ({ pod, cpu, anonymousBytes, connections, errors }) =>
-      `sidecar of the ${pod} pod: ${percent(cpu)} CPU, ${scaled(anonymousBytes)}B, ` +
+    ({ identity, cpu, anonymousBytes, connections, errors }) =>
+      `sidecar of the ${identity.pod} pod: ${percent(cpu)} CPU, ${scaled(anonymousBytes)}B, ` +
       `${connections} connections, ${errors} refused or failed`,
   );
-  const time = `${Math.round(elapsedMs / 1000)} s, mutual TLS on ${percent(golden.mtlsShare)} of the connections`;
-  return [...lines, '', ...sidecars, time];
+  return [...lines, '', ...sidecars, `${Math.round(elapsedMs / 1000)} s, ${identityOf(golden)}`];
 }
 
 function cellsOf(row: ServiceRow): string[] {
@@ -85,18 +84,35 @@ function cellsOf(row: ServiceRow): string[] {
   ];
 }
 
-function lineOf({ services }: Golden, elapsedMs: number): string {
-  const parts = services.map(
+function lineOf(golden: Golden, elapsedMs: number): string {
+  const parts = golden.services.map(
     ({ name, requestsPerSecond, success, p50Ms, p99Ms }) =>
       `${name} ${requestsPerSecond.toFixed(0)}/s ${percent(success)} ` +
       `${milliseconds(p50Ms)}/${milliseconds(p99Ms)}`,
   );
-  return `${Math.round(elapsedMs / 1000)} s (requests, success, p50/p99): ${parts.join(', ')}`;
+  const time = `${Math.round(elapsedMs / 1000)} s`;
+  return `${time} (requests, success, p50/p99): ${parts.join(', ')}; ${identityOf(golden)}`;
+}
+
+/** Two figures where the sidecars do not agree. */
+function identityOf({ mtlsShare, sidecars }: Golden): string {
+  const distinct = (figures: readonly unknown[]) => [...new Set(figures)].join('/');
+  const rotations = distinct(sidecars.map(({ identity }) => identity.rotations));
+  const ends = distinct(sidecars.map(({ identity }) => timeOfDay(identity.certificateEndsMs)));
+  return (
+    `mutual TLS on ${percent(mtlsShare)} of the connections, ` +
+    `certificates replaced ${rotations} times, valid until ${ends}`
+  );
 }
 
 /** Rounded down, so that 100 % means all. */
 function percent(share: number): string {
   return `${Math.floor(share * 1000) / 10} %`;
+}
+
+/** By the clock on the wall, so that every new certificate is seen to move it. */
+function timeOfDay(ms: number): string {
+  return new Date(ms).toTimeString().slice(0, 8);
 }
 
 function milliseconds(ms: number): string {

@@ -95,7 +95,8 @@ export class Opening {
   decide(connection: ProxyConnection): void {
     const { held, heldUpstream, search } = connection;
     if (held.length > 0) return this.read(connection, search?.tls === true);
-    if (heldUpstream.length > 0 || connection.upstreamEnded) return this.settle(connection, 'opaque', 'server');
+    if (heldUpstream.length > 0 || connection.upstreamEnded)
+      return this.settle(connection, 'opaque', 'server');
     // An end without a byte is for the application to make sense of.
     if (connection.clientEnded) this.settle(connection, 'opaque', 'client');
   }

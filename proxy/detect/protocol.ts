@@ -60,7 +60,9 @@ function isMethodByte(byte: number): boolean {
 function endsInVersion(bytes: Uint8Array, lineFeed: number): boolean {
   const end = bytes[lineFeed - 1] === CR ? lineFeed - 1 : lineFeed;
   if (end < VERSION_BYTES) return false;
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset + end - VERSION_BYTES, VERSION_BYTES).toString('latin1');
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset + end - VERSION_BYTES, VERSION_BYTES).toString(
+    'latin1',
+  );
   return text === ' HTTP/1.1' || text === ' HTTP/1.0';
 }
 

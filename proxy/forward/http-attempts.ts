@@ -5,16 +5,17 @@
  */
 import { ERRNO, errnoName } from '../core/errno.ts';
 import { MessageBody } from '../http/body.ts';
-import type { Head } from '../http/head.ts';
-import { requestHeadRoom, writeRequestHead } from '../http/write.ts';
+import { BODY, type Head } from '../http/head.ts';
+import { METHOD } from '../http/names.ts';
+import { CONNECTION, headRoom, WriteOptions, writeRequestHead } from '../http/write.ts';
 import { NO_ENDPOINTS } from '../model/connection.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { Exchange } from '../model/exchange.ts';
-import type { HttpUpstream } from '../model/http-upstream.ts';
+import { HttpUpstream } from '../model/http-upstream.ts';
 import type { Engine } from '../native/engine.ts';
-import type { DialFailure } from './dial.ts';
+import type { DialFailure, Dialler } from './dial.ts';
 import { passBody } from './http-body.ts';
-import type { HttpConnections } from './http-connections.ts';
+import { HttpConnections, type HttpConnectionsOwner } from './http-connections.ts';
 import { BLOCK_BYTES, Retained } from './retained.ts';
 
 /**
@@ -34,27 +35,28 @@ const MAX_REPLAYS = 3;
 
 /** Who is told what becomes of a request. */
 export interface AttemptsOwner {
+  /** Remembers whose socket this is. */
+  adoptUpstream(upstream: HttpUpstream): void;
   /** There is a connection now, and its head has gone out. */
   sent(exchange: Exchange): void;
   /** It cannot be saved. */
   failed(exchange: Exchange, status: number, message: string): void;
   /** The response broke off in the middle. */
   brokenOff(exchange: Exchange): void;
-  /** The response ended with its connection, as its framing says. */
-  ended(exchange: Exchange, upstream: HttpUpstream): void;
 }
 
 /** Sends the requests of one worker. */
-export class HttpAttempts {
+export class HttpAttempts implements HttpConnectionsOwner {
+  readonly connections: HttpConnections;
   private readonly engine: Engine;
-  private readonly connections: HttpConnections;
   private readonly owner: AttemptsOwner;
   private readonly retained: Retained;
+  private readonly options = new WriteOptions();
 
-  constructor(engine: Engine, connections: HttpConnections, owner: AttemptsOwner) {
+  constructor(engine: Engine, dialler: Dialler, owner: AttemptsOwner) {
     this.engine = engine;
-    this.connections = connections;
     this.owner = owner;
+    this.connections = new HttpConnections(engine, dialler, this);
     this.retained = new Retained(engine);
   }
 
@@ -72,7 +74,15 @@ export class HttpAttempts {
     const { upstream, requestBody } = exchange;
     if (upstream?.upstreamStage !== 'ready') return from;
     const socket = upstream.upstream;
-    const end = passBody(this.engine, requestBody, bytes, from, to, socket, requestBody.framing);
+    const end = passBody(
+      this.engine,
+      requestBody,
+      bytes,
+      from,
+      to,
+      socket,
+      requestBody.kind === BODY.chunked,
+    );
     if (end < 0) return end;
     upstream.handed += end - from;
     if (exchange.idempotent) this.retained.keepBody(exchange, bytes, from, end);
@@ -82,8 +92,12 @@ export class HttpAttempts {
     return end;
   }
 
+  adoptUpstream(upstream: HttpUpstream): void {
+    this.owner.adoptUpstream(upstream);
+  }
+
   /** A new connection can carry bytes. */
-  ready(exchange: Exchange, upstream: HttpUpstream): void {
+  upstreamReady(exchange: Exchange, upstream: HttpUpstream): void {
     this.send(exchange, upstream);
     this.owner.sent(exchange);
   }
@@ -97,7 +111,13 @@ export class HttpAttempts {
   }
 
   /** Its connection ended in the middle. `written`: bytes of it that the kernel took. */
-  lost(exchange: Exchange, upstream: HttpUpstream, endpoint: Endpoint, errno: number, written: number): void {
+  upstreamLost(
+    exchange: Exchange,
+    upstream: HttpUpstream,
+    endpoint: Endpoint,
+    errno: number,
+    written: number,
+  ): void {
     this.letGo(exchange, endpoint);
     if (exchange.responseStarted) return this.owner.brokenOff(exchange);
     const nowMs = performance.now();
@@ -114,10 +134,9 @@ export class HttpAttempts {
   }
 
   /** The head of its final response is there. */
-  answered(exchange: Exchange, upstream: HttpUpstream, head: Head): void {
+  answered(exchange: Exchange, upstream: HttpUpstream): void {
     const nowMs = performance.now();
     upstream.endpoint?.answered(nowMs - exchange.startedMs, nowMs);
-    exchange.status = head.status;
     this.retained.release(exchange);
   }
 
@@ -125,7 +144,7 @@ export class HttpAttempts {
   done(exchange: Exchange, upstream: HttpUpstream, more: boolean): void {
     const requestDone = exchange.requestBody.done;
     this.detach(exchange, upstream);
-    if (more || !requestDone || !upstream.reusable) this.connections.discard(upstream);
+    if (more || !requestDone || !upstream.reusable || upstream.ended) this.connections.discard(upstream);
     else this.connections.give(upstream, upstream.saidMs);
   }
 
@@ -173,10 +192,11 @@ export class HttpAttempts {
       if (endpoint === undefined) return this.giveUp(exchange, failure);
       const waiting = this.waiting(exchange, endpoint);
       const upstream = waiting ?? this.connections.open(endpoint, exchange);
-      if (!('kind' in upstream)) {
+      if (!(upstream instanceof HttpUpstream)) {
         failure = upstream;
         exchange.tried = [...exchange.tried, endpoint];
-        if (failure.errno === ERRNO.emfile || failure.errno === ERRNO.enfile) return this.giveUp(exchange, failure);
+        if (failure.errno === ERRNO.emfile || failure.errno === ERRNO.enfile)
+          return this.giveUp(exchange, failure);
         continue;
       }
       endpoint.beginRequest();
@@ -207,7 +227,8 @@ export class HttpAttempts {
 
   private giveUp(exchange: Exchange, failure: DialFailure | undefined): void {
     const { tried } = exchange;
-    if (failure === undefined) return this.owner.failed(exchange, 503, 'there is no endpoint to send the request to');
+    if (failure === undefined)
+      return this.owner.failed(exchange, 503, 'there is no endpoint to send the request to');
     const count = tried.length === 1 ? '' : ` (${tried.length} endpoints were tried)`;
     const status = failure.errno === ERRNO.etimedout ? 504 : 502;
     this.owner.failed(exchange, status, `no endpoint could be reached${count}; last: ${failure.detail}`);
@@ -217,29 +238,30 @@ export class HttpAttempts {
   private send(exchange: Exchange, upstream: HttpUpstream): void {
     upstream.handedBefore = upstream.handed;
     upstream.handed += exchange.blockLength + (exchange.longHead?.length ?? 0) + exchange.keptLength;
-    this.retained.sendHead(exchange, upstream.upstream, exchange.requestLength !== 0);
+    this.retained.sendHead(exchange, upstream.upstream, !exchange.requestBody.done);
     if (exchange.keptBody.length > 0) this.sendBodyAgain(exchange, upstream);
     upstream.sentFlush = exchange.sentFlush = this.engine.flushes;
   }
 
   /** It is kept as it came, and framed anew. */
   private sendBodyAgain(exchange: Exchange, upstream: HttpUpstream): void {
-    const { framing } = exchange.requestBody;
+    const { kind } = exchange.requestBody;
     const body = new MessageBody();
-    body.start(framing, exchange.requestLength);
+    body.start(kind, exchange.requestLength);
     for (const bytes of exchange.keptBody) {
-      passBody(this.engine, body, bytes, 0, bytes.length, upstream.upstream, framing);
+      passBody(this.engine, body, bytes, 0, bytes.length, upstream.upstream, kind === BODY.chunked);
     }
   }
 
   private keepHead(exchange: Exchange, head: Head): void {
-    const options = {
-      framing: exchange.requestBody.framing,
-      length: exchange.requestLength,
-      fields: exchange.fields,
-      upgrade: exchange.phase === 'tunnel',
-    };
-    const room = requestHeadRoom(head, exchange.fields.length);
+    const { options } = this;
+    const upgrade = exchange.phase === 'tunnel' && head.method !== METHOD.connect;
+    options.framing = head.framing;
+    options.contentLength = head.contentLength;
+    options.connection = upgrade ? CONNECTION.upgrade : CONNECTION.none;
+    options.extra = exchange.fields.length > 0 ? exchange.fields : null;
+    options.host = head.authorityStart === head.authorityEnd ? hostOf(exchange) : null;
+    const room = headRoom(head, options);
     const block = room <= BLOCK_BYTES ? this.retained.block(exchange) : 0;
     exchange.replayable = true;
     if (block > 0) {
@@ -266,4 +288,10 @@ export class HttpAttempts {
     exchange.upstream = undefined;
     endpoint.endRequest();
   }
+}
+
+/** For HTTP/1.0 clients that name none. */
+function hostOf({ connection }: Exchange): Uint8Array | null {
+  const { destination } = connection;
+  return destination === undefined ? null : Buffer.from(destination.toString(), 'latin1');
 }

@@ -31,7 +31,13 @@ export interface HttpConnectionsOwner {
   /** It could not be opened. */
   dialFailed(exchange: Exchange, endpoint: Endpoint, failure: DialFailure): void;
   /** It ended in the middle of the exchange. `written`: bytes the kernel took from us for it, as far as we know. */
-  upstreamLost(exchange: Exchange, upstream: HttpUpstream, endpoint: Endpoint, errno: number, written: number): void;
+  upstreamLost(
+    exchange: Exchange,
+    upstream: HttpUpstream,
+    endpoint: Endpoint,
+    errno: number,
+    written: number,
+  ): void;
 }
 
 /** The connections of one worker. */

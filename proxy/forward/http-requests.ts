@@ -1,6 +1,7 @@
 /** The client's side of HTTP/1: reads requests from its connection, one after the other, and passes their bodies on. */
-import { Head, MAX_HEAD_BYTES, readRequestHead } from '../http/head.ts';
-import type { Problem } from '../http/problems.ts';
+import { Head } from '../http/head.ts';
+import { readRequestHead } from '../http/request.ts';
+import { isWorthReading } from '../http/start-line.ts';
 import { joined, NO_BYTES } from '../model/connection.ts';
 import type { Exchange } from '../model/exchange.ts';
 import type { Engine } from '../native/engine.ts';
@@ -19,16 +20,14 @@ export type RequestPart = 'head' | 'body' | 'next';
 
 const LIMIT_MS: Readonly<Record<RequestPart, number>> = { head: HEAD_MS, body: BODY_MS, next: KEEP_ALIVE_MS };
 
-const LF = 0x0a;
-
 /** What requests are read for. */
 export interface RequestOwner {
   /** A whole head is there; valid in this call only. */
   requestHead(exchange: Exchange, head: Head): void;
   /** Bytes of the body. @returns where they ended, or below 0 for a problem */
   requestBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number;
-  /** What came cannot be understood. `read` are the bytes of the head so far. */
-  requestProblem(exchange: Exchange, problem: Problem, read: number): void;
+  /** What came cannot be understood; see problems.ts. `seenBytes`: of the head or trailer section that is too long. */
+  requestProblem(exchange: Exchange, problem: number, seenBytes: number): void;
   /** The client took too long over a head , a body, or its next request. */
   requestLate(exchange: Exchange, part: RequestPart, afterMs: number): void;
   /** The client ended its side before its request was complete. */
@@ -66,10 +65,7 @@ export class HttpRequests {
     const before = exchange.held.length;
     const whole = joined(exchange.held, bytes.subarray(from, to));
     exchange.held = whole;
-    // A line at a time is soon enough: reading it all again for each byte would be quadratic.
-    const worth =
-      exchange.phase !== 'head' || whole.length > MAX_HEAD_BYTES || whole.indexOf(LF, before) >= 0;
-    if (worth) this.readHeld(exchange);
+    if (exchange.phase !== 'head' || isWorthReading(whole, 0, before, whole.length)) this.readHeld(exchange);
   }
 
   /** The client will send no more. */
@@ -87,18 +83,11 @@ export class HttpRequests {
     else this.goOn(exchange);
   }
 
-  /** Bytes of the body may come again. */
-  unpause(exchange: Exchange): void {
-    if (!exchange.paused) return;
-    exchange.paused = false;
-    this.engine.resume(exchange.connection.client);
-  }
-
-  /** They may not. */
-  pause(exchange: Exchange): void {
-    if (exchange.paused) return;
-    exchange.paused = true;
-    this.engine.pause(exchange.connection.client);
+  /** There is somewhere to send the body to. */
+  goOnWithBody(exchange: Exchange): void {
+    if (exchange.phase !== 'body' || exchange.reading) return;
+    if (exchange.held.length > 0) this.readHeld(exchange);
+    else this.unpause(exchange);
   }
 
   /** The client's deadline has passed. */
@@ -128,8 +117,10 @@ export class HttpRequests {
     exchange.reading = false;
     if (exchange.phase === 'closing' || at < 0) return;
     if (at < to) this.hold(exchange, bytes, at, to);
-    if (exchange.phase === 'body') this.expect(exchange, 'body');
-    else if (exchange.phase === 'head') this.goOn(exchange);
+    if (exchange.phase === 'body') {
+      this.expect(exchange, 'body');
+      if (at === to) this.unpause(exchange);
+    } else if (exchange.phase === 'head') this.goOn(exchange);
   }
 
   /** Everything that was sent is answered. */
@@ -143,15 +134,15 @@ export class HttpRequests {
     if (exchange.phase === 'head') return this.readHead(exchange, bytes, at, to);
     if (exchange.phase !== 'body') return at;
     const end = this.owner.requestBytes(exchange, bytes, at, to);
-    if (end < 0) this.owner.requestProblem(exchange, -end as Problem, 0);
+    if (end < 0) this.owner.requestProblem(exchange, -end, exchange.requestBody.chunks.seenBytes);
     return end;
   }
 
   private readHead(exchange: Exchange, bytes: Uint8Array, at: number, to: number): number {
     const end = readRequestHead(this.head, bytes, at, to);
     if (end < 0) {
-      this.owner.requestProblem(exchange, -end as Problem, to - at);
-      return -1;
+      this.owner.requestProblem(exchange, -end, this.head.seenBytes);
+      return end;
     }
     if (end === 0) {
       this.expect(exchange, 'head');
@@ -172,6 +163,18 @@ export class HttpRequests {
     exchange.due = part;
     // The whole of a head in time, but of the others any sign of life.
     this.engine.deadline(exchange.connection.client, LIMIT_MS[part], part !== 'head');
+  }
+
+  private unpause(exchange: Exchange): void {
+    if (!exchange.paused) return;
+    exchange.paused = false;
+    this.engine.resume(exchange.connection.client);
+  }
+
+  private pause(exchange: Exchange): void {
+    if (exchange.paused) return;
+    exchange.paused = true;
+    this.engine.pause(exchange.connection.client);
   }
 
   private hold(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {

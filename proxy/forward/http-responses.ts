@@ -1,11 +1,10 @@
 /** The endpoint's side of HTTP/1: reads the responses of its connections. */
-import { Head, MAX_HEAD_BYTES, readResponseHead } from '../http/head.ts';
-import type { Problem } from '../http/problems.ts';
+import { Head } from '../http/head.ts';
+import { readResponseHead } from '../http/response.ts';
+import { isWorthReading } from '../http/start-line.ts';
 import { joined, NO_BYTES } from '../model/connection.ts';
 import type { Exchange } from '../model/exchange.ts';
 import type { HttpUpstream } from '../model/http-upstream.ts';
-
-const LF = 0x0a;
 
 /** What responses are read for. */
 export interface ResponseOwner {
@@ -15,8 +14,8 @@ export interface ResponseOwner {
   responseBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number;
   /** All of it has come. `more`: and something behind it that nobody asked for. */
   responseDone(exchange: Exchange, upstream: HttpUpstream, more: boolean): void;
-  /** What came cannot be understood. */
-  responseProblem(exchange: Exchange, upstream: HttpUpstream, problem: Problem): void;
+  /** What came cannot be understood; see problems.ts. */
+  responseProblem(exchange: Exchange, upstream: HttpUpstream, problem: number, seenBytes: number): void;
   /** The connection carries other bytes now, from here on. */
   switched(exchange: Exchange, upstream: HttpUpstream, bytes: Uint8Array, from: number, to: number): void;
 }
@@ -37,8 +36,7 @@ export class HttpResponses {
     if (before === 0) return this.read(exchange, upstream, bytes, from, to);
     const whole = joined(upstream.held, bytes.subarray(from, to));
     upstream.held = whole;
-    // A line at a time is soon enough: reading it all again for each byte would be quadratic.
-    if (whole.length <= MAX_HEAD_BYTES && whole.indexOf(LF, before) < 0) return;
+    if (!isWorthReading(whole, 0, before, whole.length)) return;
     upstream.held = NO_BYTES;
     this.read(exchange, upstream, whole, 0, whole.length);
   }
@@ -54,7 +52,7 @@ export class HttpResponses {
     while (!exchange.responseStarted) {
       if (at === to) return;
       const end = readResponseHead(this.head, bytes, at, to, exchange.method);
-      if (end < 0) return this.owner.responseProblem(exchange, upstream, -end as Problem);
+      if (end < 0) return this.owner.responseProblem(exchange, upstream, -end, this.head.seenBytes);
       if (end === 0) {
         upstream.held = bytes.slice(at, to);
         return;
@@ -62,13 +60,14 @@ export class HttpResponses {
       at = end;
       this.owner.responseHead(exchange, upstream, this.head);
       if (upstream.exchange !== exchange) return;
-      if (exchange.phase === 'tunnel' && exchange.responseDone) {
-        return this.owner.switched(exchange, upstream, bytes, at, to);
-      }
+      if (exchange.switching) return this.owner.switched(exchange, upstream, bytes, at, to);
     }
     while (at < to && !exchange.responseBody.done) {
       const end = this.owner.responseBytes(exchange, bytes, at, to);
-      if (end < 0) return this.owner.responseProblem(exchange, upstream, -end as Problem);
+      if (end < 0) {
+        const { seenBytes } = exchange.responseBody.chunks;
+        return this.owner.responseProblem(exchange, upstream, -end, seenBytes);
+      }
       at = end;
     }
     if (exchange.responseBody.done) this.owner.responseDone(exchange, upstream, at < to);

@@ -4,19 +4,18 @@
  *   request head → pick an endpoint → a connection that waits, or a new one → send → response head → body → the next request
  */
 import { encodeAnswer } from '../http/answer.ts';
-import { FRAMING, type Framing } from '../http/body.ts';
-import { type Head, METHOD } from '../http/head.ts';
-import { type Problem, PROBLEMS } from '../http/problems.ts';
-import { responseHeadRoom, writeResponseHead } from '../http/write.ts';
+import { BODY, FRAMING, type Head } from '../http/head.ts';
+import { METHOD } from '../http/names.ts';
+import { describeProblem } from '../http/problems.ts';
+import { CONNECTION, headRoom, WriteOptions, writeResponseHead } from '../http/write.ts';
 import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
-import type { Endpoint } from '../model/endpoint.ts';
 import { Exchange } from '../model/exchange.ts';
 import type { HttpUpstream } from '../model/http-upstream.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 import type { Dialler } from './dial.ts';
-import { HttpAttempts } from './http-attempts.ts';
+import { type AttemptsOwner, HttpAttempts } from './http-attempts.ts';
 import { endChunks, passBody } from './http-body.ts';
-import { HttpConnections } from './http-connections.ts';
+import type { HttpConnections } from './http-connections.ts';
 import { HttpRequests, type RequestOwner, type RequestPart } from './http-requests.ts';
 import { HttpResponses, type ResponseOwner } from './http-responses.ts';
 
@@ -27,32 +26,25 @@ export interface HttpOwner {
 }
 
 /** Exchanges of one worker. */
-export class HttpForward implements RequestOwner, ResponseOwner {
-  /** To endpoints. */
-  readonly connections: HttpConnections;
+export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   private readonly engine: Engine;
+  private readonly owner: HttpOwner;
   private readonly requests: HttpRequests;
   private readonly responses: HttpResponses;
   private readonly attempts: HttpAttempts;
+  private readonly options = new WriteOptions();
 
   constructor(engine: Engine, dialler: Dialler, owner: HttpOwner) {
     this.engine = engine;
+    this.owner = owner;
     this.requests = new HttpRequests(engine, this);
     this.responses = new HttpResponses(this);
-    this.attempts = new HttpAttempts(engine, {
-      sent: (exchange) => this.requests.unpause(exchange),
-      failed: (exchange, status, message) => this.refuse(exchange, status, message),
-      brokenOff: (exchange) => this.cut(exchange),
-      ended: (exchange, upstream) => this.responseDone(exchange, upstream, false),
-    });
-    this.connections = new HttpConnections(engine, dialler, {
-      adoptUpstream: (upstream) => owner.adopt(upstream.upstream, upstream),
-      upstreamReady: (exchange, upstream) => this.attempts.ready(exchange, upstream),
-      dialFailed: (exchange, endpoint, failure) => this.attempts.dialFailed(exchange, endpoint, failure),
-      upstreamLost: (exchange, upstream, endpoint, errno, written) =>
-        this.attempts.lost(exchange, upstream, endpoint, errno, written),
-    });
-    this.attempts.connections = this.connections;
+    this.attempts = new HttpAttempts(engine, dialler, this);
+  }
+
+  /** Connections to endpoints. */
+  get connections(): HttpConnections {
+    return this.attempts.connections;
   }
 
   // --- connections of clients
@@ -100,7 +92,7 @@ export class HttpForward implements RequestOwner, ResponseOwner {
   // --- requests
 
   requestHead(exchange: Exchange, head: Head): void {
-    begin(exchange, head);
+    exchange.begin(head);
     this.attempts.start(exchange, head);
   }
 
@@ -110,10 +102,10 @@ export class HttpForward implements RequestOwner, ResponseOwner {
     return end;
   }
 
-  requestProblem(exchange: Exchange, problem: Problem, read: number): void {
-    const { status, text } = PROBLEMS[problem];
+  requestProblem(exchange: Exchange, problem: number, seenBytes: number): void {
+    const { status, text } = describeProblem(problem, seenBytes);
     exchange.keepAlive = false;
-    this.refuse(exchange, status, read > 0 ? `${text} (${read} bytes of the head were read)` : text);
+    this.failed(exchange, status, text);
   }
 
   requestLate(exchange: Exchange, part: RequestPart, afterMs: number): void {
@@ -121,7 +113,7 @@ export class HttpForward implements RequestOwner, ResponseOwner {
     if (part === 'next') return this.clientDone(exchange);
     const what =
       part === 'head' ? 'the head of the request was not complete' : 'the body of the request stood still';
-    this.refuse(exchange, 408, `${what} after ${afterMs / 1000} s`);
+    this.failed(exchange, 408, `${what} after ${afterMs / 1000} s`);
   }
 
   requestCut(exchange: Exchange): void {
@@ -152,7 +144,7 @@ export class HttpForward implements RequestOwner, ResponseOwner {
     const { exchange } = upstream;
     if (upstream.closing) return;
     upstream.ended = true;
-    if (exchange?.responseStarted && exchange.responseBody.framing === FRAMING.untilClose) {
+    if (exchange?.responseStarted && exchange.responseBody.kind === BODY.untilClose) {
       exchange.responseBody.done = true;
       return this.responseDone(exchange, upstream, false);
     }
@@ -161,36 +153,42 @@ export class HttpForward implements RequestOwner, ResponseOwner {
 
   responseHead(exchange: Exchange, upstream: HttpUpstream, head: Head): void {
     if (head.status < 200) return this.interim(exchange, upstream, head);
-    this.attempts.answered(exchange, upstream, head);
-    const { method, minor } = exchange;
-    if (method === METHOD.connect && head.status < 300) return this.switchProtocols(exchange, upstream, head);
+    const { method, minor, responseBody } = exchange;
+    this.attempts.answered(exchange, upstream);
+    exchange.responseStarted = true;
+    if (method === METHOD.connect && head.status < 300) return this.switchProtocols(exchange, head);
     // A tunnel that is refused: what the client sent for it must not be read as requests.
     if (exchange.phase === 'tunnel') exchange.keepAlive = false;
     // The endpoint has seen enough, and the client may not send the rest, or not know where it ends.
     if (!exchange.requestBody.done && head.status >= 300) exchange.keepAlive = false;
-    const { responseBody } = exchange;
-    responseBody.start(framingOf(head, method), head.contentLength);
-    exchange.responseFraming = framingFor(responseBody.framing, minor);
-    if (exchange.responseFraming === FRAMING.untilClose) exchange.keepAlive = false;
-    exchange.responseStarted = true;
-    upstream.reusable = !head.close && (head.minor === 1 || head.keepAlive) && !upstream.ended;
+    upstream.reusable = !head.close && !upstream.ended;
     upstream.saidMs = head.keepAliveTimeoutMs;
-    this.writeHead(exchange, head, exchange.responseFraming);
-    if (!responseBody.done) this.engine.link(upstream.upstream, exchange.connection.client);
+    responseBody.start(head.body, head.contentLength);
+    // Towards HTTP/1.0 the end of the connection is the end of what has no length (RFC 9112 section 6.3).
+    const endless = head.body === BODY.chunked || head.body === BODY.untilClose;
+    exchange.responseChunked = endless && minor === 1;
+    if (endless && minor === 0) exchange.keepAlive = false;
+    this.writeHead(exchange, head, exchange.responseChunked ? FRAMING.chunked : announced(head, minor));
   }
 
   responseBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number {
-    const { responseBody, responseFraming, connection } = exchange;
-    return passBody(this.engine, responseBody, bytes, from, to, connection.client, responseFraming);
+    const { responseBody, responseChunked, connection, upstream } = exchange;
+    const end = passBody(this.engine, responseBody, bytes, from, to, connection.client, responseChunked);
+    if (!responseBody.done && !exchange.responseLinked && upstream !== undefined) {
+      exchange.responseLinked = true;
+      this.engine.link(upstream.upstream, connection.client);
+    }
+    return end;
   }
 
   responseDone(exchange: Exchange, upstream: HttpUpstream, more: boolean): void {
     const { client } = exchange.connection;
-    const { framing } = exchange.responseBody;
-    if (exchange.responseFraming === FRAMING.chunked && framing !== FRAMING.chunked) {
+    if (exchange.responseChunked && exchange.responseBody.kind !== BODY.chunked)
       endChunks(this.engine, client);
+    if (exchange.responseLinked) {
+      exchange.responseLinked = false;
+      this.engine.link(upstream.upstream, 0);
     }
-    if (exchange.linked) this.engine.link(upstream.upstream, 0);
     const requestDone = exchange.requestBody.done;
     this.attempts.done(exchange, upstream, more);
     exchange.responseStarted = false;
@@ -199,8 +197,8 @@ export class HttpForward implements RequestOwner, ResponseOwner {
     else this.clientDone(exchange);
   }
 
-  responseProblem(exchange: Exchange, upstream: HttpUpstream, problem: Problem): void {
-    this.attempts.spoiled(exchange, upstream, PROBLEMS[problem].text);
+  responseProblem(exchange: Exchange, upstream: HttpUpstream, problem: number, seenBytes: number): void {
+    this.attempts.spoiled(exchange, upstream, describeProblem(problem, seenBytes).text);
   }
 
   switched(exchange: Exchange, upstream: HttpUpstream, bytes: Uint8Array, from: number, to: number): void {
@@ -210,6 +208,7 @@ export class HttpForward implements RequestOwner, ResponseOwner {
     exchange.phase = 'closing';
     connection.exchange = undefined;
     connection.stage = 'open';
+    upstream.closing = true;
     this.attempts.detach(exchange, upstream);
     this.engine.deadline(client, 0);
     this.engine.deadline(upstream.upstream, 0);
@@ -218,10 +217,41 @@ export class HttpForward implements RequestOwner, ResponseOwner {
     this.engine.relay(client, upstream.upstream);
   }
 
+  // --- what becomes of requests
+
+  adoptUpstream(upstream: HttpUpstream): void {
+    this.owner.adopt(upstream.upstream, upstream);
+  }
+
+  sent(exchange: Exchange): void {
+    this.requests.goOnWithBody(exchange);
+  }
+
+  /** Answers for the endpoint, or resets a client that has part of an answer already. */
+  failed(exchange: Exchange, status: number, message: string): void {
+    const { connection, method } = exchange;
+    this.attempts.abandon(exchange);
+    if (exchange.responseStarted) return this.brokenOff(exchange);
+    if (!exchange.requestBody.done || exchange.phase === 'tunnel') exchange.keepAlive = false;
+    const answer = { status, message, decision: '' };
+    const close = !exchange.keepAlive;
+    const bytes = encodeAnswer(answer, exchange.json, method === METHOD.head, close);
+    this.engine.send(connection.client, bytes);
+    if (close) this.clientDone(exchange);
+    else this.requests.resume(exchange);
+  }
+
+  /** Ends the client's connection so that it cannot take what it has for a whole response. */
+  brokenOff(exchange: Exchange): void {
+    exchange.phase = 'closing';
+    this.engine.reset(exchange.connection.client);
+  }
+
   private interim(exchange: Exchange, upstream: HttpUpstream, head: Head): void {
     if (head.status === 101) {
       if (exchange.phase === 'tunnel' && exchange.method !== METHOD.connect) {
-        return this.switchProtocols(exchange, upstream, head);
+        this.attempts.answered(exchange, upstream);
+        return this.switchProtocols(exchange, head);
       }
       return this.attempts.spoiled(exchange, upstream, 'it switched protocols, which nobody had asked for');
     }
@@ -229,39 +259,28 @@ export class HttpForward implements RequestOwner, ResponseOwner {
     if (exchange.minor === 1) this.writeHead(exchange, head, FRAMING.none);
   }
 
-  private switchProtocols(exchange: Exchange, upstream: HttpUpstream, head: Head): void {
-    if (head.status === 101) this.attempts.answered(exchange, upstream, head);
-    exchange.responseStarted = exchange.responseDone = true;
+  private switchProtocols(exchange: Exchange, head: Head): void {
+    exchange.switching = true;
     this.writeHead(exchange, head, FRAMING.none);
   }
 
-  private writeHead(exchange: Exchange, head: Head, framing: Framing): void {
-    const { engine } = this;
-    const { client } = exchange.connection;
-    const at = engine.reserve(responseHeadRoom(head));
-    const end = writeResponseHead(head, { framing, ...exchangeOptions(exchange) }, engine.slab, at);
-    engine.sendBuilt(client, end);
+  private writeHead(exchange: Exchange, head: Head, framing: number): void {
+    const { engine, options } = this;
+    options.framing = framing;
+    options.contentLength = head.contentLength;
+    options.connection = connectionOf(exchange, head.status);
+    const at = engine.reserve(headRoom(head, options));
+    engine.sendBuilt(exchange.connection.client, writeResponseHead(head, options, engine.slab, at));
   }
+}
 
-  /** Answers for the endpoint, or resets a client that has part of an answer already. */
-  private refuse(exchange: Exchange, status: number, message: string): void {
-    const { connection, requestBody, method } = exchange;
-    this.attempts.abandon(exchange);
-    if (exchange.responseStarted) return this.cut(exchange);
-    if (!requestBody.done || exchange.phase === 'tunnel') exchange.keepAlive = false;
-    const answer = { status, message, decision: '' };
-    const close = !exchange.keepAlive;
-    this.engine.send(
-      connection.client,
-      encodeAnswer(answer, exchange.json, method === METHOD.head, close),
-    );
-    if (close) this.clientDone(exchange);
-    else this.requests.resume(exchange);
-  }
+/** What is announced again: of a HEAD response that too which does not follow. */
+function announced(head: Head, minor: number): number {
+  return head.framing === FRAMING.chunked && minor === 0 ? FRAMING.none : head.framing;
+}
 
-  /** Ends the client's connection so that it cannot take what it has for a whole response. */
-  private cut(exchange: Exchange): void {
-    exchange.phase = 'closing';
-    this.engine.reset(exchange.connection.client);
-  }
+function connectionOf({ keepAlive, minor }: Exchange, status: number): number {
+  if (status < 200) return status === 101 ? CONNECTION.upgrade : CONNECTION.none;
+  if (!keepAlive) return CONNECTION.close;
+  return minor === 0 ? CONNECTION.keepAlive : CONNECTION.none;
 }

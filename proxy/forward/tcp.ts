@@ -8,7 +8,7 @@ import { NO_BYTES, NO_ENDPOINTS, type ProxyConnection } from '../model/connectio
 import type { Endpoint } from '../model/endpoint.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 import type { TlsReport } from '../native/tls-report.ts';
-import type { Dialler, DialFailure } from './dial.ts';
+import type { DialFailure, Dialler } from './dial.ts';
 
 /**
  * All tries together, in ms. Long enough for a lost SYN or a dead endpoint or two, shorter than any client's patience.

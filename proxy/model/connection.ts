@@ -3,9 +3,10 @@ import type { PeerAddress, SocketAddress } from '../core/address.ts';
 import type { PeerIdentity } from '../core/identity.ts';
 import type { TransportSeries } from '../metrics/transport.ts';
 import type { ConnectionId } from '../native/engine.ts';
-import type { Endpoint, EndpointPicker } from './endpoint.ts';
+import type { Endpoint } from './endpoint.ts';
 import type { Exchange } from './exchange.ts';
 import type { PortPlace } from './messages.ts';
+import type { EndpointPicker } from './pick.ts';
 
 /** Which way through the proxy. */
 export type Direction = 'inbound' | 'outbound';
@@ -15,7 +16,15 @@ export type Direction = 'inbound' | 'outbound';
  * `handshaking` for its TLS, `header` for the transport header behind that, `dialling` for the upstream alone; `open` is
  * relayed; `http` passes one request after the other, see `Exchange`; `ended` is over for us, though the engine may not have told the end of both sockets yet.
  */
-export type Stage = 'resolving' | 'opening' | 'handshaking' | 'header' | 'dialling' | 'open' | 'http' | 'ended';
+export type Stage =
+  | 'resolving'
+  | 'opening'
+  | 'handshaking'
+  | 'header'
+  | 'dialling'
+  | 'open'
+  | 'http'
+  | 'ended';
 
 /**
  * The upstream's side, which may be ahead of the client's: `none`, `connecting`, `securing` (in its TLS handshake), `ready` to

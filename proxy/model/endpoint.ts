@@ -3,7 +3,6 @@ import { parseIp, type SocketAddress } from '../core/address.ts';
 import type { TransportSeries } from '../metrics/transport.ts';
 import type { HttpPool } from './http-upstream.ts';
 import { PeakEwma } from './peak-ewma.ts';
-import type { PickRecord } from './pick.ts';
 import type { EndpointSnapshot } from './target.ts';
 
 /**
@@ -152,14 +151,4 @@ export class Endpoint {
     const age = (nowMs - this.figures.joinedMs) / SLOW_START_MS;
     return age >= 1 ? 1 : SLOW_START_FROM + (1 - SLOW_START_FROM) * Math.max(age, 0);
   }
-}
-
-/** Gives the endpoints of a target one after the other. Picking counts nothing: see `hold` and `beginRequest`. */
-export interface EndpointPicker {
-  /** The best endpoint for a connection that is not in `tried`; undefined when all were tried. */
-  pick(tried: readonly Endpoint[], nowMs: number): Endpoint | undefined;
-  /** The same for a request. */
-  pickForRequest(tried: readonly Endpoint[], nowMs: number): Endpoint | undefined;
-  /** Why the last pick went as it did, until the next one; undefined where there is no choice. */
-  readonly last: PickRecord | undefined;
 }

@@ -1,5 +1,8 @@
 /** One HTTP request and its response, as they pass through. An HTTP/1 connection has one at a time, and uses it again. */
-import { type Framing, FRAMING, MessageBody } from '../http/body.ts';
+import { MessageBody } from '../http/body.ts';
+import { equalsFolded, LOWER } from '../http/bytes.ts';
+import { type Head, PROTOCOL } from '../http/head.ts';
+import { FIELD, METHOD } from '../http/names.ts';
 import { NO_BYTES, NO_ENDPOINTS, type ProxyConnection } from './connection.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { HttpUpstream } from './http-upstream.ts';
@@ -68,14 +71,45 @@ export class Exchange {
 
   // --- the response
   readonly responseBody = new MessageBody();
-  /** How the body goes to the client. */
-  responseFraming: Framing = FRAMING.none;
+  /** The body goes to the client in chunks. */
+  responseChunked = false;
   /** The head of the final response has gone out. */
   responseStarted = false;
+  /** Its connections carry another protocol from here on, or a tunnel. */
+  switching = false;
 
   /** @param fields added to each of its requests: whole lines of a head */
   constructor(connection: ProxyConnection, fields: Uint8Array) {
     this.connection = connection;
     this.fields = fields;
   }
+
+  /** Takes what a request's head says; nothing of the exchange before is left. */
+  begin(head: Head): void {
+    const websocket = head.upgrade && head.protocol === PROTOCOL.websocket && head.method === METHOD.get;
+    this.method = head.method;
+    this.minor = head.minor;
+    this.requestLength = head.contentLength;
+    this.requestBody.start(head.body, head.contentLength);
+    this.idempotent = IDEMPOTENT[head.method] === 1;
+    this.keepAlive = !head.close;
+    this.json = prefersJson(head);
+    this.responseStarted = this.switching = false;
+    const tunnel = head.method === METHOD.connect || (websocket && this.requestBody.done);
+    this.phase = tunnel ? 'tunnel' : this.requestBody.done ? 'answer' : 'body';
+  }
+}
+
+/** By METHOD number: may be sent again though it may have been processed (RFC 9110 section 9.2.2). */
+const IDEMPOTENT = new Uint8Array(16);
+for (const method of ['get', 'head', 'put', 'delete', 'options', 'trace'] as const)
+  IDEMPOTENT[METHOD[method]] = 1;
+
+const JSON_TYPE = Buffer.from('application/json', 'latin1');
+
+function prefersJson(head: Head): boolean {
+  const field = head.find(FIELD.accept);
+  if (field < 0) return false;
+  const start = head.fields[4 * field + 2];
+  return equalsFolded(head.bytes, start, start + JSON_TYPE.length, JSON_TYPE, LOWER);
 }

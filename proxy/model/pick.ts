@@ -1,4 +1,4 @@
-/** Why a balancer picked an endpoint, for the records of decisions. */
+/** What chooses an endpoint, and why it did, for the records of decisions. */
 import type { Endpoint } from './endpoint.ts';
 
 /**
@@ -19,29 +19,25 @@ export type PickReason =
   | 'zone'
   | 'rest';
 
-/** One endpoint as it was compared. */
+/** One endpoint as it was compared; its figures mean nothing while `endpoint` is undefined. */
 export class Candidate {
   endpoint: Endpoint | undefined;
-  /** (in flight / weight + 1) × time in ms; without the time for a policy that does not look at it. NaN when empty. */
+  /** (in flight / weight + 1) × time in ms; without the time where that was not looked at. */
   load = Number.NaN;
-  /** Peak EWMA in ms, 1 at the least; NaN when empty. */
+  /** Peak EWMA in ms, 1 at the least; NaN when it was not looked at: for other policies than `ewma` without zones. */
   timeMs = Number.NaN;
   /** False when that time is only assumed, and nothing is decided by it. */
   measured = false;
   /** Connections or requests, the picked one not counted. */
   inFlight = 0;
-
-  clear(): void {
-    this.endpoint = undefined;
-    this.load = this.timeMs = Number.NaN;
-    this.inFlight = 0;
-    this.measured = false;
-  }
 }
 
 /** One object per balancer, overwritten by each pick: whoever wants to keep it copies it. */
 export class PickRecord {
-  /** The two compared, in the order drawn; `second` is empty when there was no other. */
+  /**
+   * The two compared, in the order drawn; `second` is empty when there was no other. Of `round-robin` whose turn it was, and
+   * who was taken instead.
+   */
   readonly first = new Candidate();
   readonly second = new Candidate();
   /** Drawn from the other zones; empty when there are none, or nobody prefers a zone. */
@@ -49,9 +45,17 @@ export class PickRecord {
   reason: PickReason = 'none';
 
   clear(): void {
-    this.first.clear();
-    this.second.clear();
-    this.elsewhere.clear();
+    this.first.endpoint = this.second.endpoint = this.elsewhere.endpoint = undefined;
     this.reason = 'none';
   }
+}
+
+/** Gives the endpoints of a target one after the other. Picking counts nothing: see `hold` and `beginRequest`. */
+export interface EndpointPicker {
+  /** The best endpoint for a connection that is not in `tried`; undefined when all were tried. */
+  pick(tried: readonly Endpoint[], nowMs: number): Endpoint | undefined;
+  /** The same for a request. */
+  pickForRequest(tried: readonly Endpoint[], nowMs: number): Endpoint | undefined;
+  /** Why the last pick went as it did, until the next one; undefined where there is no choice. */
+  readonly last: PickRecord | undefined;
 }

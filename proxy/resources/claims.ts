@@ -13,6 +13,9 @@ import type {
   SliceEndpoint,
 } from './types.ts';
 
+/** Where a workload runs, as Kubernetes labels nodes. */
+const ZONE_LABEL = 'topology.kubernetes.io/zone';
+
 /** One statement that something serves at an address and port. */
 export interface Claim {
   readonly address: SocketAddress;
@@ -24,6 +27,8 @@ export interface Claim {
   readonly weight: number;
   readonly mesh: MeshIdentity | undefined;
   readonly labels: Labels;
+  /** Zones whose clients should prefer it; undefined when nothing is known of any. */
+  readonly zones: readonly string[] | undefined;
   /** The workload resource's own word, which goes before an annotation on a slice. */
   readonly ownWord: boolean;
   readonly place: string;
@@ -161,7 +166,8 @@ export class ClaimIndex {
     for (const claim of claims.toReversed()) Object.assign(labels, claim.labels);
     if (mesh !== undefined) Object.assign(labels, accountLabel(mesh));
     const weight = Math.max(...claims.map((claim) => claim.weight));
-    return [freezeEndpoint(address, weight, labels, mesh)];
+    const zones = claims.find((claim) => claim.zones !== undefined)?.zones;
+    return [freezeEndpoint(address, weight, labels, mesh, zones)];
   }
 }
 
@@ -184,6 +190,7 @@ export function workloadClaim(
     ready,
     lastResort: false,
     weight,
+    zones: zonesOf(workload),
     place: workload.place,
     ...describe(workload),
   };
@@ -193,7 +200,7 @@ function describe(workload: ExternalWorkload): { mesh: MeshIdentity; labels: Lab
   const labels = {
     dst_namespace: workload.namespace,
     dst_external_workload: workload.name,
-    ...zoneLabel(workload.labels['topology.kubernetes.io/zone']),
+    ...zoneLabel(workload.labels[ZONE_LABEL]),
     ...accountLabel(workload.mesh),
   };
   return { mesh: workload.mesh, labels, ownWord: true };
@@ -215,6 +222,8 @@ function sliceClaim(
     weight: slice.weight ?? workload?.weight ?? 1,
     mesh,
     labels: sliceLabels(slice, endpoint, workload, mesh),
+    zones:
+      endpoint.forZones ?? (endpoint.zone === undefined ? undefined : [endpoint.zone]) ?? zonesOf(workload),
     ownWord: workload !== undefined,
     place: endpoint.place,
   };
@@ -235,6 +244,11 @@ function sliceLabels(
   };
 }
 
+function zonesOf(workload: ExternalWorkload | undefined): readonly string[] | undefined {
+  const zone = workload?.labels[ZONE_LABEL] || undefined;
+  return zone === undefined ? undefined : [zone];
+}
+
 function zoneLabel(zone: string | undefined): Labels {
   return zone === undefined || zone === '' ? {} : { dst_zone: zone };
 }
@@ -249,6 +263,7 @@ function freezeEndpoint(
   weight: number,
   labels: Labels,
   mesh: MeshIdentity | undefined,
+  zones?: readonly string[],
 ): EndpointSnapshot {
   return Object.freeze({
     ip: address.ip,
@@ -256,6 +271,7 @@ function freezeEndpoint(
     weight,
     labels: Object.freeze({ ...labels }),
     ...(mesh === undefined ? {} : { identity: mesh.identity, serverName: mesh.serverName }),
+    ...(zones === undefined ? {} : { zones: Object.freeze([...zones]) }),
     ...(mesh?.proxyPort === undefined ? {} : { proxyPort: mesh.proxyPort }),
   });
 }

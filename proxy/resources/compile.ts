@@ -209,6 +209,7 @@ class Compiler {
       name: `${service.name}.${service.namespace}:${port.port}`,
       labels,
       endpoints: Object.freeze(this.claims.mergeAll(usable)),
+      ...(service.balance === undefined ? {} : { balance: service.balance }),
     });
   }
 

@@ -69,13 +69,27 @@ function readEndpoint(reader: ObjectReader, family: 4 | 6, namespace: string): S
     ready,
     serving: conditions?.boolean('serving') ?? ready,
     terminating: conditions?.boolean('terminating') ?? false,
-    zone: reader.string('zone'),
+    zone: reader.string('zone') || undefined,
+    forZones: readHints(reader),
     target: readTarget(reader, namespace),
     place: reader.place,
   };
   conditions?.unhonoured();
   reader.unhonoured(INERT_ENDPOINT);
   return endpoint;
+}
+
+/** `hints.forZones`; a hint for nodes says nothing that a zone could. */
+function readHints(reader: ObjectReader): readonly string[] | undefined {
+  const hints = reader.object('hints');
+  const zones: string[] = [];
+  for (const entry of hints?.objects('forZones') ?? []) {
+    const name = entry.string('name', undefined, true);
+    if (name !== undefined) zones.push(name);
+    entry.unhonoured();
+  }
+  hints?.unhonoured();
+  return zones.length > 0 ? zones : undefined;
 }
 
 function readTarget(reader: ObjectReader, namespace: string): ObjectReference | undefined {

@@ -1,5 +1,6 @@
 /** Reads a Service (v1). */
 import type { SocketAddress } from '../core/address.ts';
+import type { BalancePolicy } from '../model/target.ts';
 import { dnsLabel, INERT_TOP, ipAddress, isTcp, portName, readMetadata, toAddresses } from './checks.ts';
 import type { ObjectReader } from './reader.ts';
 import type { Service, ServicePort } from './types.ts';
@@ -17,9 +18,20 @@ const INERT_SPEC = [
   'loadBalancerSourceRanges',
 ];
 
+/** Says how the endpoints of a service are chosen. */
+const LOAD_BALANCER = 'linkerd.io/load-balancer';
+
+/** What it may say. `p2c` is what Linkerd 1 called the least loaded of two. */
+const BALANCE_POLICIES: ReadonlyMap<string, BalancePolicy> = new Map([
+  ['ewma', 'ewma'],
+  ['least-request', 'least-request'],
+  ['p2c', 'least-request'],
+  ['round-robin', 'round-robin'],
+]);
+
 /** Reads the service `namespace/name`; what is wrong is reported, and then the result is not to be used. */
 export function readService(object: ObjectReader, namespace: string, name: string): Service {
-  const { labels } = readMetadata(object, []);
+  const { labels, annotations } = readMetadata(object, [LOAD_BALANCER]);
   const wrongName = dnsLabel(name);
   if (wrongName !== undefined)
     object.object('metadata')?.mistake('name', `${wrongName}, is ${JSON.stringify(name)}`);
@@ -27,7 +39,14 @@ export function readService(object: ObjectReader, namespace: string, name: strin
   object.take('apiVersion');
   object.take('kind');
   object.unhonoured(INERT_TOP);
-  const base = { kind: 'Service', namespace, name, labels, place: object.place } as const;
+  const base = {
+    kind: 'Service',
+    namespace,
+    name,
+    labels,
+    place: object.place,
+    balance: readBalance(annotations),
+  } as const;
   if (spec === undefined) {
     return { ...base, clusterIps: [], family: 4, selector: undefined, publishNotReady: false, ports: [] };
   }
@@ -44,6 +63,18 @@ export function readService(object: ObjectReader, namespace: string, name: strin
   warnOfBehaviour(spec);
   spec.unhonoured(INERT_SPEC);
   return service;
+}
+
+/** An unknown policy does no harm that would justify to be without the service. */
+function readBalance(annotations: ObjectReader | undefined): BalancePolicy | undefined {
+  const text = annotations?.string(LOAD_BALANCER);
+  if (text === undefined) return undefined;
+  const policy = BALANCE_POLICIES.get(text);
+  if (policy === undefined) {
+    const known = [...BALANCE_POLICIES.keys()].join(', ');
+    annotations?.warn(LOAD_BALANCER, `must be one of ${known}, is ${JSON.stringify(text)}: ewma is used`);
+  }
+  return policy;
 }
 
 function readClusterIps(spec: ObjectReader): SocketAddress[] {
@@ -116,6 +147,10 @@ function warnOfBehaviour(spec: ObjectReader): void {
       `must be ClusterIP, NodePort, LoadBalancer or ExternalName, is ${JSON.stringify(type)}`,
     );
   }
+  const distribution = spec.string('trafficDistribution');
+  // The own zone is preferred anyway, where the proxy knows its own.
+  if (distribution !== undefined && distribution !== 'PreferClose' && distribution !== 'PreferSameZone')
+    spec.warn('trafficDistribution', `${distribution} is not honoured by this version`);
   const affinity = spec.string('sessionAffinity');
   if (affinity !== undefined && affinity !== 'None')
     spec.warn('sessionAffinity', `${affinity} is not honoured by this version`);

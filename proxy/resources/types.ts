@@ -3,6 +3,7 @@
  * Whatever reads them (files, the Kubernetes API) gives these; `compile` turns them into targets.
  */
 import type { SocketAddress } from '../core/address.ts';
+import type { BalancePolicy } from '../model/target.ts';
 
 /** What every resource has. */
 export interface ResourceMeta {
@@ -23,6 +24,8 @@ export interface Service extends ResourceMeta {
   /** Labels of the workloads behind it; undefined when its EndpointSlices are written by hand. */
   readonly selector: Readonly<Record<string, string>> | undefined;
   readonly publishNotReady: boolean;
+  /** How its endpoints are chosen; undefined when not said. */
+  readonly balance: BalancePolicy | undefined;
   readonly ports: readonly ServicePort[];
 }
 
@@ -65,6 +68,8 @@ export interface SliceEndpoint {
   readonly serving: boolean;
   readonly terminating: boolean;
   readonly zone: string | undefined;
+  /** Zones whose clients should prefer it, from its hints; undefined when it has none. */
+  readonly forZones: readonly string[] | undefined;
   readonly target: ObjectReference | undefined;
   /** For messages. */
   readonly place: string;

@@ -6,7 +6,8 @@ import type { AddressKey, SocketAddress } from '../core/address.ts';
 import { IdleCache } from '../core/idle-cache.ts';
 import type { TransportSeries } from '../metrics/transport.ts';
 import type { ProxyConnection } from '../model/connection.ts';
-import type { Endpoint, EndpointPicker } from '../model/endpoint.ts';
+import type { Endpoint } from '../model/endpoint.ts';
+import type { EndpointPicker } from '../model/pick.ts';
 import type { TargetKey, TargetSnapshot } from '../model/target.ts';
 
 /**

@@ -1,7 +1,7 @@
 /** `ferrule demo` in network namespaces with real iptables rules. */
 
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type Demo, startDemo, temporaryFolder } from '../support/demo.ts';
 import { canUseNamespaces, exec } from '../support/netns.ts';
@@ -30,7 +30,8 @@ t.test('ends by itself and sums up', async (t) => {
   const end = await demo.ended;
   t.equal(end.status, 0, end.stderr);
   const summary = JSON.parse(end.stdout);
-  t.match(summary, { transparent: true, failures: 0, mtlsShare: 0 });
+  t.match(summary, { transparent: true, failures: 0, mtlsShare: 1 });
+  t.ok(summary.certificateRotations >= 1, `${summary.certificateRotations} rotations`);
   t.ok(summary.requests > 100, `${summary.requests} requests in 3 s`);
   t.strictSame(demo.leftovers(), [], 'nothing is left when it returns');
 });
@@ -55,6 +56,35 @@ t.test('virtual IPs, rules and sidecars of an own user', async (t) => {
   demo.kill('SIGINT');
   const end = await demo.ended;
   t.equal(end.status, 0, end.stderr);
+  t.strictSame(demo.leftovers(), []);
+});
+
+t.test('the root is rolled over, keys are the sidecars alone to read, plaintext is not let in', async (t) => {
+  if (!usable(t)) return;
+  const demo = startDemo(t, [...TRANSPARENT, '--json']);
+  await demo.traffic();
+  const settings = demo.processes().find(({ command }) => command.includes('/server-sidecar.yaml'))!;
+  const folder = dirname(/\S+\/server-sidecar\.yaml/.exec(settings.command)![0]);
+  const owner = Number(/^Uid:\t(\d+)/m.exec(readFileSync(`/proc/${settings.pid}/status`, 'utf8'))?.[1]);
+  for (const pod of ['client', 'server']) {
+    const { mode, uid } = statSync(join(folder, `${pod}-identity`, 'tls.key'));
+    t.strictSame([mode & 0o777, uid], [0o600, owner], `the key of the ${pod} pod`);
+  }
+  await demo.until('the roll-over', () => /the root was rolled over/.exec(demo.stderr)?.[0]);
+  // A client that the rules leave alone, because it runs as the proxy does: no sidecar speaks TLS for it.
+  const ask = `require('node:http').get('http://10.77.0.2:8080/', { agent: false, timeout: 10_000 })
+    .on('response', ({ statusCode }) => (process.stdout.write(String(statusCode)), process.exit()))
+    .on('timeout', () => (process.stdout.write('timeout'), process.exit()))
+    .on('error', (error) => process.stdout.write(error.code))`;
+  const asProxy = ['setpriv', '--reuid', String(owner), '--regid', '2102', '--clear-groups'] as const;
+  const plain = inPod(demo, 'client', ...asProxy, process.execPath, '-e', ask);
+  t.equal(plain.stdout, 'ECONNRESET', plain.stderr);
+  demo.kill('SIGINT');
+  const end = await demo.ended;
+  t.equal(end.status, 0, end.stderr);
+  const summary = JSON.parse(end.stdout);
+  t.match(summary, { failures: 0, mtlsShare: 1, rootRollovers: 1 });
+  t.ok(summary.certificateRotations >= 4, `${summary.certificateRotations} rotations`);
   t.strictSame(demo.leftovers(), []);
 });
 

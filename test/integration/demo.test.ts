@@ -23,8 +23,9 @@ t.test('ends by itself and sums up', async (t) => {
   t.equal(end.status, 0, end.stderr);
   const summary = summaryOf(t, end);
   const names = ['transparent', 'requests', 'failures', 'mtlsShare', 'p50Ms', 'p99Ms'];
-  t.strictSame(Object.keys(summary), names);
-  t.match(summary, { transparent: false, failures: 0, mtlsShare: 0 });
+  t.strictSame(Object.keys(summary), [...names, 'certificateRotations', 'rootRollovers']);
+  t.match(summary, { transparent: false, failures: 0, mtlsShare: 1 });
+  t.ok(summary.certificateRotations >= 1, `${summary.certificateRotations} rotations`);
   t.ok(summary.requests > 100, `${summary.requests} requests in 3 s`);
   t.ok(summary.p50Ms > 0 && summary.p99Ms >= summary.p50Ms, JSON.stringify(summary));
   t.strictSame(demo.leftovers(), [], 'nothing is left when it returns');
@@ -45,10 +46,21 @@ t.test('traffic goes through both sidecars and to every endpoint, until Ctrl-C',
   );
   const fromClient = /^tcp_open_total\{.*direction="inbound".*peer="src"/;
   t.ok((await opened(server, fromClient)).length >= 4, 'the ports of the server pod');
+  const identity = /client_id="client\.demo\.serviceaccount\.identity\.linkerd\.cluster\.local"/;
+  const named = (await opened(server, fromClient)).filter((name) => !identity.test(name));
+  t.strictSame(named, [], 'every connection is that of the client sidecar');
+  await demo.until('the roll-over', () => /the root was rolled over/.exec(demo.stderr)?.[0]);
   demo.kill('SIGINT');
   const end = await demo.ended;
   t.equal(end.status, 0, end.stderr);
-  t.match(end.stdout, /^\d+ requests, 0 failed; .*; explicit ports; mutual TLS on 0 % of the connections\n$/);
+  t.match(
+    end.stdout,
+    /^\d+ requests, 0 failed; .*; explicit ports; mutual TLS on 100 % of the connections, certificates replaced [4-9]\d* times, the root 1 times\n$/,
+  );
+  t.match(
+    end.stderr,
+    /mutual TLS on 100 % of the connections, certificates replaced \S+ times, valid until \d\d:\d\d:\d\d/,
+  );
   t.strictSame(demo.leftovers(), []);
 });
 

@@ -222,6 +222,38 @@ t.test('the last pick explains itself', async (t) => {
   t.equal(balancerOf([]).pick([], 0), undefined);
 });
 
+t.test('the last pick explains turns that were passed on, and zones', async (t) => {
+  const turns = balancerOf(snapshots(1, 1), 'round-robin');
+  const [a, b] = turns.endpoints;
+  a.requestFailed(1, 0);
+  while (turns.pickForRequest([], 0) === b && turns.last.reason === 'turn');
+  t.match(turns.last, { reason: 'failed', first: { endpoint: a }, second: { endpoint: b, load: 1 } });
+  b.requestFailed(1, 0);
+  t.equal(turns.pickForRequest([], 0), turns.last.first.endpoint);
+  t.match(turns.last, { reason: 'turn', second: { endpoint: undefined } });
+
+  for (const policy of ['ewma', 'least-request', 'round-robin'] as const) {
+    const [near, far] = snapshots(1, 1);
+    const endpoints = [
+      { ...near, zones: ['a'] },
+      { ...far, zones: ['b'] },
+    ];
+    const picker = balancerOf(endpoints, policy, { zone: 'a' });
+    const [here, there] = picker.endpoints;
+    here.answered(40, 100_000);
+    there.answered(20, 0);
+    t.equal(picker.pickForRequest([], 100_000), here, 'a time that rests does not fade');
+    const { first, elsewhere } = picker.last;
+    t.match(first, { endpoint: here, load: 40, timeMs: 40 }, policy);
+    t.match(elsewhere, { endpoint: there, load: 20, timeMs: 20 }, policy);
+    here.answered(41, 100_000);
+    t.equal(picker.pickForRequest([], 100_000), there, 'more than twice the time and the load');
+    t.equal(picker.last.reason, 'zone');
+    there.beginRequest();
+    t.equal(picker.pickForRequest([], 100_000), here, 'not more than twice the load');
+  }
+});
+
 t.test('an update keeps what stays, and the figures of what only changes its labels', async (t) => {
   const picker = balancerOf(snapshots(1, 1, 1));
   const [first, second, third] = picker.endpoints;

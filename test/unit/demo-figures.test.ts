@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { readSamples, sum } from '../../proxy/demo/exposition.ts';
-import { mtlsShare, type Observation } from '../../proxy/demo/golden.ts';
+import { certificateRotations, identityFigures, mtlsShare, rootRollovers } from '../../proxy/demo/golden.ts';
 import { Latencies } from '../../proxy/demo/latencies.ts';
 import { resourcesOf, serviceKey } from '../../proxy/demo/services.ts';
 import { loadResources } from '../../proxy/resources/load.ts';
@@ -48,14 +48,56 @@ t.test('figures out of metrics', async (t) => {
   t.equal(sum(samples, 'tcp_open_total', { direction: 'inbound' }), 104);
   t.equal(sum(samples, 'process_cpu_seconds_total'), 1.5);
   t.equal(sum(samples, 'process_cpu_seconds_total', { worker: '0' }), 0);
-  const observation: Observation = {
-    atMs: 0,
-    report: { services: {}, p50Ms: 0, p99Ms: 0, lastFailure: undefined },
-    client: [],
-    server: samples,
-  };
-  t.equal(mtlsShare(observation), 0.75, 'of what the server takes from the wire');
-  t.equal(mtlsShare({ ...observation, server: [] }), 0);
+  t.equal(mtlsShare({ client: [], server: samples }), 0.75, 'of what the server takes from the wire');
+  t.equal(mtlsShare({ client: [], server: [] }), 0);
+});
+
+t.test('one connection that is not mutual TLS is seen from either end', async (t) => {
+  const opened = (direction: string, peer: string, tls: string) =>
+    readSamples(`tcp_open_total{direction="${direction}",peer="${peer}",tls="${tls}"} 1`);
+  const dialled = opened('outbound', 'dst', 'true');
+  const taken = opened('inbound', 'src', 'true');
+  t.equal(mtlsShare({ client: dialled, server: taken }), 1);
+  // Refused by the server's sidecar, it would be on the client's side only.
+  const plain = [...dialled, ...opened('outbound', 'dst', 'no_identity')];
+  t.equal(mtlsShare({ client: plain, server: taken }), 2 / 3);
+  t.equal(
+    mtlsShare({ client: dialled, server: [...taken, ...opened('inbound', 'src', 'no_identity')] }),
+    2 / 3,
+  );
+  const elsewhere = [...opened('outbound', 'src', 'disabled'), ...opened('inbound', 'dst', 'disabled')];
+  t.equal(
+    mtlsShare({ client: [...dialled, ...elsewhere], server: [...taken, ...elsewhere] }),
+    1,
+    'applications are no sidecars',
+  );
+});
+
+/** What a sidecar says after `refreshes` certificates, with trust until `trustEnds` (s). */
+function identityMetrics(refreshes: number, trustEnds: number) {
+  return readSamples(`identity_cert_refresh_count{identity="spiffe://a"} ${refreshes}
+identity_cert_expiration_timestamp_seconds{identity="spiffe://a"} 1000
+ferrule_identity_trust_anchor_expiration_timestamp_seconds{identity="spiffe://a"} ${trustEnds}
+`);
+}
+
+t.test('rotations are those that every sidecar made', async (t) => {
+  const first = { client: identityMetrics(1, 5000), server: identityMetrics(1, 5000) };
+  t.strictSame(identityFigures(first)[1], {
+    pod: 'server',
+    rotations: 0,
+    certificateEndsMs: 1_000_000,
+    trustEndsMs: 5_000_000,
+  });
+  t.equal(certificateRotations(first), 0, 'the first certificate replaced none');
+  const half = { client: identityMetrics(4, 4000), server: identityMetrics(2, 5000) };
+  t.equal(certificateRotations(half), 1);
+  t.equal(rootRollovers(first, half), 0, 'the server trusts both');
+  const both = { client: identityMetrics(4, 4000), server: identityMetrics(4, 4000) };
+  t.equal(rootRollovers(first, both), 1);
+  const silent = { client: [], server: [] };
+  t.equal(certificateRotations(silent), 0);
+  t.equal(rootRollovers(first, silent), 0, 'a sidecar without an identity replaced nothing');
 });
 
 t.test('resources load without a complaint', async (t) => {
@@ -72,5 +114,9 @@ t.test('resources load without a complaint', async (t) => {
   t.strictSame(loaded.mistakes, []);
   t.strictSame(loaded.warnings, []);
   t.equal(loaded.resources.length, 3);
+  for (const resource of loaded.resources) {
+    if (resource.kind !== 'EndpointSlice') continue;
+    t.match(resource, { mesh: { identity: 'spiffe://cluster.local/ns/demo/sa/server' } }, 'never plaintext');
+  }
   t.equal(serviceKey(service), 'web.demo:80');
 });

@@ -73,6 +73,7 @@ t.test('a service is found by its address and by every form of its name', async 
         port: 8080,
         weight: 2,
         labels: { dst_namespace: 'default', dst_pod: 'web-0', dst_zone: 'a' },
+        zones: ['a'],
       },
     ],
   });
@@ -104,6 +105,26 @@ t.test('a service is found by its address and by every form of its name', async 
     value === null ||
     (Object.isFrozen(value) && Object.values(value).every(frozen));
   t.ok(frozen(answer), 'frozen to the bottom');
+});
+
+t.test('endpoints have the zones of their hints, else their own; services have their policy', async (t) => {
+  const resources = await load(
+    service('web', 'clusterIP: 10.96.0.10, ports: [ { port: 80 } ]').replace(
+      /name: web\b/,
+      'name: web, annotations: { linkerd.io/load-balancer: round-robin }',
+    ) +
+      slice(
+        'web',
+        '{ addresses: [ 10.0.0.1 ], zone: a, hints: { forZones: [ { name: b }, { name: c } ] } }, ' +
+          '{ addresses: [ 10.0.0.2 ], zone: a }, { addresses: [ 10.0.0.3 ], zone: "" }, ' +
+          '{ addresses: [ 10.0.0.4 ], targetRef: { kind: ExternalWorkload, name: vm } }',
+      ) +
+      workload('vm', '10.0.0.4').replace('app: web', 'app: web, topology.kubernetes.io/zone: z'),
+  );
+  const answer = compile(resources).lookup('web:80');
+  t.match(answer, { kind: 'service', balance: 'round-robin' });
+  const zones = answer.kind === 'service' ? answer.endpoints.map((endpoint) => endpoint.zones) : [];
+  t.same(zones, [['b', 'c'], ['a'], undefined, ['z']]);
 });
 
 t.test('ports are matched by name, as Kubernetes does', async (t) => {

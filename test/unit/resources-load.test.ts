@@ -43,6 +43,33 @@ t.test('what has no effect is named', async (t) => {
   t.match((await fixture('10-fragment.yaml')).warnings, [/^10-fragment.yaml:7: not valid YAML/]);
 });
 
+t.test('the policy of a service is read, and an unknown one is named', async (t) => {
+  const [ewma] = (await fixture('03-service.yaml')).resources as Service[];
+  t.equal(ewma.balance, 'ewma');
+  const annotated = (value: string) =>
+    loadResources(
+      `apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  annotations:\n    linkerd.io/load-balancer: ${value}\n` +
+        'spec: { ports: [ { port: 80 } ], trafficDistribution: PreferClose }\n',
+      'web.yaml',
+    );
+  for (const [value, policy] of [
+    ['round-robin', 'round-robin'],
+    ['least-request', 'least-request'],
+    ['p2c', 'least-request'],
+  ]) {
+    const { resources, warnings, mistakes } = await annotated(value);
+    t.equal((resources[0] as Service).balance, policy);
+    t.same([...warnings, ...mistakes], []);
+  }
+  const { resources, warnings, mistakes } = await annotated('fastest');
+  t.equal((resources[0] as Service).balance, undefined);
+  t.same(mistakes, [], 'the service stays usable');
+  t.same(warnings, [
+    'web.yaml:6: Service default/web: metadata.annotations["linkerd.io/load-balancer"] must be one of ewma, ' +
+      'least-request, p2c, round-robin, is "fastest": ewma is used',
+  ]);
+});
+
 t.test('every mistake of a file is reported with its line', async (t) => {
   const text = `apiVersion: v1
 kind: Service
@@ -223,7 +250,6 @@ t.test('a service, a slice and a workload with everything in them', async (t) =>
       '12 spec.type NodePort: only its cluster IP is honoured',
       '15 spec.ports[0].appProtocol is not honoured by this version',
       '16 spec.ports[1].protocol UDP is not proxied',
-      '29 endpoints[0].hints is not honoured by this version',
     ],
   );
   const [service, slice, workload] = resources as [Service, EndpointSlice, ExternalWorkload];
@@ -237,7 +263,7 @@ t.test('a service, a slice and a workload with everything in them', async (t) =>
     proxyPort: 4143,
   });
   t.equal(slice.endpoints[0].addresses.length, 1, 'two spellings of one address are one');
-  t.match(slice.endpoints[0], { ready: true, serving: true, terminating: false, zone: 'a' });
+  t.match(slice.endpoints[0], { ready: true, serving: true, terminating: false, zone: 'a', forZones: ['a'] });
   t.match(workload, { ready: false, weight: 2.5, mesh: { serverName: 'vm.example' } });
 });
 

@@ -45,6 +45,7 @@ const service: fc.Arbitrary<Service> = fc
     family: 4,
     selector: { app: 'vm' },
     publishNotReady: false,
+    balance: undefined,
   }));
 
 const slice: fc.Arbitrary<EndpointSlice> = fc
@@ -62,6 +63,7 @@ const slice: fc.Arbitrary<EndpointSlice> = fc
         serving: fc.boolean(),
         terminating: fc.boolean(),
         zone: fc.option(fc.constantFrom('a', 'b'), { nil: undefined }),
+        forZones: fc.option(fc.constantFrom(['a'], ['b', 'c']), { nil: undefined }),
         target: fc.constant(undefined),
         place: fc.constant('x:3'),
       }),
