@@ -6,7 +6,16 @@ import { peer as ferrule } from './peers/ferrule.ts';
 import { peer as haproxySpliceAuto } from './peers/haproxy-splice-auto.ts';
 import { peer as haproxySpliceFull } from './peers/haproxy-splice-full.ts';
 import { peer as haproxySpliceLarge } from './peers/haproxy-splice-large.ts';
+import { peer as haproxyTls16k } from './peers/haproxy-tls-16k.ts';
+import { peer as haproxyTls64k } from './peers/haproxy-tls-64k.ts';
+import { peer as minimalNode } from './peers/minimal-node.ts';
+import { peer as minimalNodeMlkem } from './peers/minimal-node-mlkem.ts';
+import { peer as minimalSystem } from './peers/minimal-system.ts';
 import { peer as nginxStream } from './peers/nginx-stream.ts';
+import { scenario as mtlsBulk } from './scenarios/mtls-bulk.ts';
+import { scenario as mtlsHandshake } from './scenarios/mtls-handshake.ts';
+import { scenario as mtlsIdle } from './scenarios/mtls-idle.ts';
+import { scenario as mtlsRequest } from './scenarios/mtls-request.ts';
 import { scenario as start } from './scenarios/start.ts';
 import { scenario as tcpBulk } from './scenarios/tcp-bulk.ts';
 import { scenario as tcpConnect } from './scenarios/tcp-connect.ts';
@@ -19,8 +28,24 @@ export const PEERS: readonly Peer[] = [
   haproxySpliceAuto,
   haproxySpliceFull,
   haproxySpliceLarge,
+  haproxyTls16k,
+  haproxyTls64k,
   nginxStream,
+  minimalSystem,
+  minimalNode,
+  minimalNodeMlkem,
   direct,
 ];
 
-export const SCENARIOS: readonly Scenario[] = [tcpBulk, tcpRequest, tcpConnect, tcpLatency, tcpIdle, start];
+export const SCENARIOS: readonly Scenario[] = [
+  tcpBulk,
+  tcpRequest,
+  tcpConnect,
+  tcpLatency,
+  tcpIdle,
+  mtlsBulk,
+  mtlsRequest,
+  mtlsHandshake,
+  mtlsIdle,
+  start,
+];

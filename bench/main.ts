@@ -6,7 +6,7 @@ import { PEERS, SCENARIOS } from './catalog.ts';
 import { toSvg } from './harness/chart.ts';
 import { killAllJobs, stopAllJobs } from './harness/job.ts';
 import { findProgram, generatorVersions, machineVersions } from './harness/machine.ts';
-import type { Case, Measurement, OpenScenario, Peer, Scenario } from './harness/model.ts';
+import type { Case, Measurement, Peer, Scenario } from './harness/model.ts';
 import { type BenchOptions, parseOptions, USAGE } from './harness/options.ts';
 import {
   type CaseReport,
@@ -16,7 +16,7 @@ import {
   toJson,
   toMarkdown,
 } from './harness/report.ts';
-import { type Progress, runRounds, turnRunner } from './harness/rounds.ts';
+import { type Progress, runRounds, type TurnSetting, turnRunner } from './harness/rounds.ts';
 import { digits, summarise } from './harness/summary.ts';
 import { RunFolder } from './harness/workshop.ts';
 
@@ -95,33 +95,44 @@ async function runScenario(
     if (skipped !== undefined) log(`${name} does not run: ${skipped}\n`);
     return { name, description, skipped, cases };
   };
+  const taking = peers.filter((peer) => takesPart(peer, scenario));
   const absent = scenario.programs.filter((program) => findProgram(program) === undefined);
   if (absent.length > 0) return report(`needs ${absent.join(', ')}`, []);
-  let open: OpenScenario;
+  let setting: TurnSetting;
   try {
-    open = await scenario.open(run.workshop(name, options.connections));
+    for (const tool of taking.flatMap(({ tools }) => tools ?? [])) await run.tool(tool);
+    setting = {
+      scenario: await scenario.open(run.workshop(name, options.connections)),
+      seconds: options.seconds,
+      folder: run.path,
+      tool: (tool) => run.toolPath(tool),
+      identities: scenario.layout === 'pair' ? await run.identities() : undefined,
+    };
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     await stopAllJobs();
     return report(error.message, []);
   }
-  const taking = peers.filter(({ role }) => role !== 'control' || scenario.hasControl);
   const cases: CaseReport[] = [];
-  for (const one of scenario.cases) cases.push(await runCase(name, one, open, taking, options, run));
+  for (const one of scenario.cases) cases.push(await runCase(name, one, setting, taking, options.rounds));
   await stopAllJobs();
   return report(undefined, cases);
+}
+
+/** Whether a peer can be what is between client and backend. One that is no process at all can be anywhere. */
+function takesPart(peer: Peer, { layout, hasControl }: Scenario): boolean {
+  if (peer.role === 'control' && !hasControl) return false;
+  return peer[layout] !== undefined || (peer.one === undefined && peer.pair === undefined);
 }
 
 async function runCase(
   scenario: string,
   one: Case,
-  open: OpenScenario,
+  setting: TurnSetting,
   peers: readonly Peer[],
-  options: BenchOptions,
-  run: RunFolder,
+  rounds: number,
 ): Promise<CaseReport> {
-  const runTurn = turnRunner(open, one, options.seconds, run.path);
-  const results = await runRounds(peers, options.rounds, runTurn, progress(scenario, one, options.rounds));
+  const results = await runRounds(peers, rounds, turnRunner(setting, one), progress(scenario, one, rounds));
   const summary = summarise(one, results);
   log(`${scenario} ${one.name}: ${summary.verdict.status}: ${summary.verdict.text}\n`);
   return { summary, results };

@@ -1,5 +1,6 @@
 /** One measured load: verify, warm up, measure, verify. The shape of every scenario that pays with CPU time. */
 
+import { verifyHop } from './hop.ts';
 import type { LatencyMs, Measurement, RunningProxy, Turn } from './model.ts';
 
 /** What a generator did, all of it right. */
@@ -14,6 +15,8 @@ export interface LoadResult {
 export interface LoadPlan {
   /** Cost per unit of work is this many times CPU seconds per unit: 1e6 for microseconds. */
   readonly scale: number;
+  /** One short exchange with the backend through a port, for what has to be proved beside the load. */
+  exchange(port: number): Promise<void>;
   verify(proxy: RunningProxy): Promise<void>;
   /** Not measured: just-in-time compilers, pools and caches settle here. */
   warmUp(proxy: RunningProxy): Promise<void>;
@@ -23,6 +26,7 @@ export interface LoadPlan {
 /** Runs a plan within a turn. The value is CPU time of the whole proxy per unit of work. */
 export async function measureLoad(turn: Turn, plan: LoadPlan): Promise<Measurement> {
   const proxy = await turn.startProxy();
+  await verifyHop(proxy.hop, plan.exchange);
   await plan.verify(proxy);
   await plan.warmUp(proxy);
   const before = proxy.cpuSeconds();
@@ -31,10 +35,12 @@ export async function measureLoad(turn: Turn, plan: LoadPlan): Promise<Measureme
   const memoryKb = proxy.memory();
   await plan.verify(proxy);
   proxy.check();
-  const cpuSeconds = before === undefined || after === undefined ? undefined : after - before;
+  const spent = after?.map((seconds, index) => seconds - (before?.[index] ?? 0));
+  const cpuSeconds = spent?.reduce((sum, seconds) => sum + seconds, 0);
   return {
     value: cpuSeconds === undefined ? undefined : (cpuSeconds * plan.scale) / result.units,
     cpuSeconds,
+    cpuSecondsOfPair: proxy.hop === undefined ? undefined : spent,
     throughput: result.units / result.seconds,
     latencyMs: result.latencyMs,
     memoryKb,

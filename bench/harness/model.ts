@@ -8,6 +8,8 @@ export interface Route {
   readonly adminPort: number;
   /** A folder of its own, readable and writable for it, removed afterwards. */
   readonly folder: string;
+  /** The path of a program that `Peer.tools` names. */
+  tool(name: string): string;
 }
 
 /** How a peer is started for one route. */
@@ -23,19 +25,64 @@ export type Probe =
   | { readonly found: true /** Programs and libraries with their versions. */; readonly versions: string[] }
   | { readonly found: false; readonly reason: string };
 
+/** One end of a mutual TLS connection. P-256, issued for this run. */
+export interface Identity {
+  /** The DNS name in its certificate, which is also the server name (SNI) under which it is dialled. */
+  readonly dns: string;
+  /** The SPIFFE ID in its certificate. */
+  readonly spiffe: string;
+  /** PEM. */
+  readonly certificate: string;
+  /** PEM, PKCS #8, not encrypted. */
+  readonly key: string;
+  /** The authority it trusts, PEM. */
+  readonly trustAnchors: string;
+}
+
+/** Who takes part in a mutual TLS connection, and who must not. */
+export interface Identities {
+  readonly client: Identity;
+  readonly server: Identity;
+  /** The right authority, but neither client nor server. */
+  readonly stranger: Identity;
+  /** The names of the server, from an authority that nobody trusts. */
+  readonly impostor: Identity;
+}
+
+/** What is between client and backend: one proxy, or two with mutual TLS between them. */
+export type Layout = 'one' | 'pair';
+
+/**
+ * What every pair has to agree on: it is the cheapest cipher with instructions of its own in the CPU, so that nobody loses by a more
+ * expensive one, and ferrule's choice.
+ */
+export const CIPHER = 'TLS_AES_128_GCM_SHA256';
+
+/** Two proxies of a kind: the client's takes plaintext and dials the server's with mutual TLS, which passes plaintext on. */
+export interface PairLaunch {
+  client(route: Route, own: Identity, server: Identity): Launch;
+  server(route: Route, own: Identity, client: Identity): Launch;
+  /** What the two must agree on, by the name of the TLS group. */
+  readonly group: 'X25519' | 'X25519MLKEM768';
+}
+
 /** One proxy with one set of settings. Each is a file in `bench/peers/`. */
 export interface Peer {
   readonly name: string;
   readonly description: string;
   /**
-   * `subject`: the proxy the benchmark is about. `rival`: what it is compared with. `control`: no proxy at all, to show what
-   * the machine, the generator and the backend can do.
+   * `subject`: the proxy the benchmark is about. `rival`: what it is compared with. `control`: no proxy at all, or the least that
+   * can do the work, to show what the machine, the generator, the backend and the libraries cost by themselves.
    */
   readonly role: 'subject' | 'rival' | 'control';
   /** Looks for the program. Cheap; called once per run. */
   probe(): Probe;
-  /** The start for one route; undefined for a control. Must not touch the machine. */
-  launch(route: Route): Launch | undefined;
+  /** What it needs from `bench/load/`, compiled before it is started. */
+  readonly tools?: readonly string[];
+  /** How one of it is started. Must not touch the machine. Undefined: it takes no part in that layout. */
+  readonly one?: (route: Route) => Launch;
+  /** How two of it are started. Must not touch the machine. Undefined as above. */
+  readonly pair?: PairLaunch;
 }
 
 /** Memory of all processes of a proxy, in KiB. */
@@ -57,10 +104,12 @@ export interface LatencyMs {
 
 /** What one turn (one peer, one round, one case) yields. */
 export interface Measurement {
-  /** In the unit of the case; lower is better. Undefined for a control, which costs nothing. */
+  /** In the unit of the case; lower is better. Undefined where there is no proxy, which costs nothing. */
   readonly value: number | undefined;
   /** CPU time of all processes of the proxy during the load, in seconds. */
   readonly cpuSeconds: number | undefined;
+  /** The same of each proxy of a pair, the client's first; undefined for one alone. */
+  readonly cpuSecondsOfPair?: readonly number[] | undefined;
   /** Units of work per second, in `Case.throughputUnit`. */
   readonly throughput: number | undefined;
   readonly latencyMs: LatencyMs | undefined;
@@ -88,14 +137,33 @@ export interface Case {
   readonly target: Target | undefined;
 }
 
-/** The proxy of one turn, started. */
-export interface RunningProxy {
-  /** Where to send the load. The backend's own port for a control. */
+/** A proxy that was started beside those of the turn. */
+export interface ExtraProxy {
   readonly port: number;
-  /** CPU time so far, in seconds; undefined for a control. */
-  cpuSeconds(): number | undefined;
-  /** Undefined for a control. */
+  stop(): Promise<void>;
+}
+
+/** The connection between the two proxies of a pair. */
+export interface Hop {
+  /** Where the server's proxy listens. */
+  readonly port: number;
+  readonly backendPort: number;
+  readonly identities: Identities;
+  readonly group: PairLaunch['group'];
+  /** Starts another proxy as the client's, which dials a port of the caller's choice. */
+  startClient(port: number): Promise<ExtraProxy>;
+}
+
+/** The proxy of one turn, started; both of them, where two are between client and backend. */
+export interface RunningProxy {
+  /** Where to send the load. The backend's own port where there is no proxy. */
+  readonly port: number;
+  /** CPU time of each so far, in seconds, the client's first; undefined where there is no proxy. */
+  cpuSeconds(): readonly number[] | undefined;
+  /** Undefined where there is no proxy. */
   memory(): MemoryKb | undefined;
+  /** Undefined where there are not two. */
+  readonly hop: Hop | undefined;
   /** Throws with its last words when the proxy has ended. */
   check(): void;
 }
@@ -136,7 +204,8 @@ export interface Scenario {
   readonly description: string;
   /** Programs it needs, by name. */
   readonly programs: readonly string[];
-  /** Whether it says anything without a proxy. */
+  readonly layout: Layout;
+  /** Whether controls say anything in it. */
   readonly hasControl: boolean;
   readonly cases: readonly Case[];
   open(workshop: Workshop): Promise<OpenScenario>;

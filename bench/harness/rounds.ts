@@ -5,7 +5,20 @@ import { dirname, join } from 'node:path';
 import { groupCpuSeconds, groupMemory } from './accounting.ts';
 import { Job } from './job.ts';
 import { freePort, proxyUser } from './machine.ts';
-import type { Case, Launch, Measurement, OpenScenario, Peer, RunningProxy, Turn } from './model.ts';
+import type {
+  Case,
+  Hop,
+  Identities,
+  Launch,
+  Measurement,
+  MemoryKb,
+  OpenScenario,
+  PairLaunch,
+  Peer,
+  Route,
+  RunningProxy,
+  Turn,
+} from './model.ts';
 import { roundOrder } from './statistics.ts';
 
 /** All rounds of one peer through one case. */
@@ -68,75 +81,143 @@ export async function runRounds(
   }));
 }
 
+/** What all turns of a scenario share. */
+export interface TurnSetting {
+  readonly scenario: OpenScenario;
+  readonly seconds: number;
+  /** A folder of the run. */
+  readonly folder: string;
+  /** Where a compiled tool lies. */
+  tool(name: string): string;
+  /** Set: two proxies are between client and backend. */
+  readonly identities: Identities | undefined;
+}
+
 /** Makes the turns of one case: the proxy gets a folder and ports of its own, and is ended when the turn is. */
-export function turnRunner(scenario: OpenScenario, one: Case, seconds: number, runFolder: string): RunTurn {
+export function turnRunner(setting: TurnSetting, one: Case): RunTurn {
   return async (peer) => {
-    const folder = join(runFolder, 'turn');
-    const route = {
-      listenPort: await freePort(),
-      adminPort: await freePort(),
-      backendPort: scenario.backendPort,
-      folder,
-    };
-    const launch = peer.launch(route);
-    if (launch !== undefined) prepareFolder(folder, launch.files);
-    const proxy = new TurnProxy(launch, route.listenPort, scenario.backendPort, folder);
+    const folder = join(setting.folder, 'turn');
+    mkdirSync(folder, { mode: 0o755 });
+    const proxies = new TurnProxies(peer, setting, folder);
     const turn: Turn = {
-      seconds,
-      spawnProxy: () => proxy.spawn(false),
-      startProxy: () => proxy.spawn(true),
+      seconds: setting.seconds,
+      spawnProxy: () => proxies.start(false),
+      startProxy: () => proxies.start(true),
     };
     try {
-      return await scenario.measure(one.name, turn);
+      return await setting.scenario.measure(one.name, turn);
     } finally {
-      await proxy.stop();
+      await proxies.stop();
       rmSync(folder, { recursive: true, force: true });
     }
   };
 }
 
-/** The proxy of one turn, from nothing to its end. */
-class TurnProxy {
-  private readonly launch: Launch | undefined;
-  private readonly listenPort: number;
-  private readonly backendPort: number;
+/** The proxies of one turn, from nothing to their end. */
+class TurnProxies {
+  private readonly peer: Peer;
+  private readonly setting: TurnSetting;
   private readonly folder: string;
-  private job: Job | undefined;
+  private readonly jobs = new Set<Job>();
 
-  constructor(launch: Launch | undefined, listenPort: number, backendPort: number, folder: string) {
-    this.launch = launch;
-    this.listenPort = listenPort;
-    this.backendPort = backendPort;
+  constructor(peer: Peer, setting: TurnSetting, folder: string) {
+    this.peer = peer;
+    this.setting = setting;
     this.folder = folder;
   }
 
-  async spawn(waitForPort: boolean): Promise<RunningProxy> {
-    if (this.launch === undefined) {
-      return {
-        port: this.backendPort,
-        cpuSeconds: () => undefined,
-        memory: () => undefined,
-        check: () => undefined,
-      };
+  async start(waitForPort: boolean): Promise<RunningProxy> {
+    const { identities } = this.setting;
+    if (identities !== undefined && this.peer.pair !== undefined) {
+      return this.startPair(this.peer.pair, identities, waitForPort);
     }
-    const { command, args } = this.launch;
-    const job = await Job.start(command, args, { cwd: this.folder, user: proxyUser() });
-    this.job = job;
-    if (waitForPort) await job.waitForPort(this.listenPort);
-    return {
-      port: this.listenPort,
-      cpuSeconds: () => groupCpuSeconds(job.pid),
-      memory: () => groupMemory(job.pid),
-      check: () => job.check(),
-    };
+    const { backendPort } = this.setting.scenario;
+    if (this.peer.one === undefined) return noProxy(backendPort);
+    const route = await this.route('proxy', backendPort);
+    return running(
+      route.listenPort,
+      [await this.launch(this.peer.one(route), route, waitForPort)],
+      undefined,
+    );
   }
 
   async stop(): Promise<void> {
-    await this.job?.stop();
+    await Promise.all([...this.jobs].map((job) => job.stop()));
+  }
+
+  private async startPair(
+    pair: PairLaunch,
+    identities: Identities,
+    waitForPort: boolean,
+  ): Promise<RunningProxy> {
+    const { client, server } = identities;
+    const { backendPort } = this.setting.scenario;
+    const behind = await this.route('server', backendPort);
+    const before = await this.route('client', behind.listenPort);
+    const jobs = [
+      await this.launch(pair.server(behind, server, client), behind, waitForPort),
+      await this.launch(pair.client(before, client, server), before, waitForPort),
+    ];
+    return running(before.listenPort, jobs.toReversed(), {
+      port: behind.listenPort,
+      backendPort,
+      identities,
+      group: pair.group,
+      startClient: async (port) => {
+        const route = await this.route('extra', port);
+        const job = await this.launch(pair.client(route, client, server), route, true);
+        return { port: route.listenPort, stop: () => job.stop() };
+      },
+    });
+  }
+
+  private async route(name: string, backendPort: number): Promise<Route> {
+    return {
+      listenPort: await freePort(),
+      adminPort: await freePort(),
+      backendPort,
+      folder: join(this.folder, name),
+      tool: (tool) => this.setting.tool(tool),
+    };
+  }
+
+  private async launch({ command, args, files }: Launch, route: Route, waitForPort: boolean): Promise<Job> {
+    prepareFolder(route.folder, files);
+    const job = await Job.start(command, args, { cwd: route.folder, user: proxyUser() });
+    this.jobs.add(job);
+    if (waitForPort) await job.waitForPort(route.listenPort);
+    return job;
   }
 }
 
-/** Writes the files of a launch so that the proxy's user owns them, whatever the umask. */
+function noProxy(port: number): RunningProxy {
+  return {
+    port,
+    cpuSeconds: () => undefined,
+    memory: () => undefined,
+    hop: undefined,
+    check: () => undefined,
+  };
+}
+
+function running(port: number, jobs: readonly Job[], hop: Hop | undefined): RunningProxy {
+  return {
+    port,
+    hop,
+    cpuSeconds: () => jobs.map(({ pid }) => groupCpuSeconds(pid)),
+    memory: () => sumOf(jobs.map(({ pid }) => groupMemory(pid))),
+    check: () => {
+      for (const job of jobs) job.check();
+    },
+  };
+}
+
+function sumOf(memories: readonly MemoryKb[]): MemoryKb {
+  const sum = (key: keyof MemoryKb) => memories.reduce((total, memory) => total + memory[key], 0);
+  return { rss: sum('rss'), pss: sum('pss'), anonymous: sum('anonymous') };
+}
+
+/** Makes the folder of a launch and writes its files so that the proxy's user owns them, whatever the umask. */
 function prepareFolder(folder: string, files: Launch['files']): void {
   const user = proxyUser();
   const give = (path: string, mode: number) => {

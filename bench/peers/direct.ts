@@ -7,5 +7,4 @@ export const peer: Peer = {
   description: 'no proxy between client and backend',
   role: 'control',
   probe: () => ({ found: true, versions: [] }),
-  launch: () => undefined,
 };

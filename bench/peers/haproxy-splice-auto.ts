@@ -8,5 +8,5 @@ export const peer: Peer = {
   description: 'HAProxy, mode tcp, option splice-auto',
   role: 'rival',
   probe: probeHaproxy,
-  launch: (route) => launchHaproxy(route, ['option splice-auto']),
+  one: (route) => launchHaproxy(route, ['option splice-auto']),
 };

@@ -8,5 +8,5 @@ export const peer: Peer = {
   description: 'HAProxy, mode tcp, option splice-request and splice-response',
   role: 'rival',
   probe: probeHaproxy,
-  launch: (route) => launchHaproxy(route, ['option splice-request', 'option splice-response']),
+  one: (route) => launchHaproxy(route, ['option splice-request', 'option splice-response']),
 };

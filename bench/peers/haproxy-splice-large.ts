@@ -11,6 +11,6 @@ export const peer: Peer = {
   description: 'HAProxy, mode tcp, option splice-request and splice-response, pipes of 1 MiB',
   role: 'rival',
   probe: probeHaproxy,
-  launch: (route) =>
+  one: (route) =>
     launchHaproxy(route, ['option splice-request', 'option splice-response'], ['tune.pipesize 1048576']),
 };

@@ -1,8 +1,8 @@
-/** nginx as TCP proxy: one worker. */
+/** nginx as TCP proxy: one worker; with mutual TLS between two of them. */
 
 import { existsSync } from 'node:fs';
 import { ask, findProgram } from '../harness/machine.ts';
-import type { Peer, Route } from '../harness/model.ts';
+import { CIPHER, type Identity, type Launch, type Peer, type Route } from '../harness/model.ts';
 
 /** Debian builds the module apart (libnginx-mod-stream). */
 const MODULE = '/usr/lib/nginx/modules/ngx_stream_module.so';
@@ -25,16 +25,55 @@ export const peer: Peer = {
     const library = /built with (OpenSSL \S+)/.exec(text)?.[1];
     return { found: true, versions: [`nginx ${version}${library === undefined ? '' : ` with ${library}`}`] };
   },
-  launch: (route) => ({
-    command: findProgram('nginx') ?? 'nginx',
-    args: ['-e', 'stderr', '-c', `${route.folder}/nginx.conf`, '-p', route.folder],
-    files: { 'nginx.conf': configuration(route, existsSync(MODULE)) },
-  }),
+  one: (route) => launch(route, '', {}),
+  pair: {
+    group: 'X25519',
+    client: (route, own, server) =>
+      launch(route, `${DIALLED}\n    proxy_ssl_name ${server.dns};`, identityFiles(own)),
+    server: (route, own) => launch(route, ACCEPTED, identityFiles(own), 'ssl'),
+  },
 };
 
-function configuration(route: Route, loadModule: boolean): string {
+/** TLS towards the backend. */
+const DIALLED = `
+    proxy_ssl on;
+    proxy_ssl_certificate own.crt;
+    proxy_ssl_certificate_key own.key;
+    proxy_ssl_trusted_certificate trust.crt;
+    proxy_ssl_verify on;
+    proxy_ssl_server_name on;
+    proxy_ssl_session_reuse off;
+    proxy_ssl_protocols TLSv1.3;
+    proxy_ssl_conf_command Ciphersuites ${CIPHER};`;
+
+/** TLS from clients. */
+const ACCEPTED = `
+    ssl_certificate own.crt;
+    ssl_certificate_key own.key;
+    ssl_client_certificate trust.crt;
+    ssl_verify_client on;
+    ssl_session_cache off;
+    ssl_session_tickets off;
+    ssl_protocols TLSv1.3;
+    ssl_ecdh_curve X25519;
+    ssl_conf_command Ciphersuites ${CIPHER};`;
+
+function identityFiles(own: Identity): Launch['files'] {
+  return { 'own.crt': own.certificate, 'own.key': own.key, 'trust.crt': own.trustAnchors };
+}
+
+/** @param settings lines of its `server` section @param parameters what follows the address of the listener */
+function launch(route: Route, settings: string, files: Launch['files'], parameters = ''): Launch {
+  return {
+    command: findProgram('nginx') ?? 'nginx',
+    args: ['-e', 'stderr', '-c', `${route.folder}/nginx.conf`, '-p', route.folder],
+    files: { ...files, 'nginx.conf': configuration(route, settings, parameters) },
+  };
+}
+
+function configuration(route: Route, settings: string, parameters: string): string {
   return `
-${loadModule ? `load_module ${MODULE};` : ''}
+${existsSync(MODULE) ? `load_module ${MODULE};` : ''}
 daemon off;
 pid ${route.folder}/nginx.pid;
 error_log stderr crit;
@@ -46,8 +85,8 @@ stream {
   proxy_timeout 1h;
   proxy_connect_timeout 5s;
   server {
-    listen 127.0.0.1:${route.listenPort} backlog=4096;
-    proxy_pass 127.0.0.1:${route.backendPort};
+    listen 127.0.0.1:${route.listenPort} backlog=4096 ${parameters};
+    proxy_pass 127.0.0.1:${route.backendPort};${settings}
   }
 }
 `;

@@ -12,12 +12,17 @@ import { settledMemory } from '../harness/settle.ts';
 const POLL_MS = 1;
 const DEADLINE_MS = 15_000;
 
-const NOTHING_ELSE = { cpuSeconds: undefined, throughput: undefined, latencyMs: undefined } as const;
+const NOTHING_ELSE = {
+  cpuSeconds: undefined,
+  throughput: undefined,
+  latencyMs: undefined,
+} as const;
 
 export const scenario: Scenario = {
   name: 'start',
   description: 'process start to first forwarded byte, and anonymous memory at rest',
   programs: ['nginx'],
+  layout: 'one',
   hasControl: false,
   cases: [
     {

@@ -7,53 +7,59 @@ import { UserError } from '../../proxy/core/errors.ts';
 import { startHttpBackend, verifyHttp } from '../backends/http.ts';
 import { runClient } from '../harness/client.ts';
 import { measureLoad } from '../harness/load.ts';
-import type { Scenario } from '../harness/model.ts';
+import type { Case, OpenScenario, Scenario, Workshop } from '../harness/model.ts';
 
 const MICROSECONDS = 1e6;
 const WARM_UP_SECONDS = 1;
 /** Keeps one core busy; far below every listen queue, so that no SYN is dropped and sent again. */
 const CONCURRENCY = 32;
 
+/** A new connection per exchange; `atMost` of the best rival's CPU time. */
+export function connectCase(atMost: number): Case {
+  return {
+    name: `c${CONCURRENCY}`,
+    description: `${CONCURRENCY} at a time, one 12-byte answer each, the server closes first`,
+    metric: 'CPU per connection',
+    unit: 'µs',
+    throughputUnit: 'conn/s',
+    target: { kind: 'ratio', atMost },
+  };
+}
+
+/** Opens the scenario; what is between client and backend makes no difference to it. */
+export async function openConnect(workshop: Workshop): Promise<OpenScenario> {
+  const tool = await workshop.tool('client');
+  const backend = await startHttpBackend(workshop.folder);
+  return {
+    backendPort: backend.port,
+    async measure(_name, turn) {
+      return measureLoad(turn, {
+        scale: MICROSECONDS,
+        exchange: verifyHttp,
+        verify: ({ port }) => verifyHttp(port),
+        async warmUp({ port }) {
+          await runClient(tool, 'connect', [port, CONCURRENCY], WARM_UP_SECONDS);
+        },
+        async load({ port }) {
+          const before = await backend.accepted();
+          const result = await runClient(tool, 'connect', [port, CONCURRENCY], turn.seconds);
+          const accepted = (await backend.accepted()) - before;
+          if (accepted !== result.units) {
+            throw new UserError(`${result.units} exchanges came over ${accepted} connections, not one each`);
+          }
+          return result;
+        },
+      });
+    },
+  };
+}
+
 export const scenario: Scenario = {
   name: 'tcp-connect',
   description: 'a new connection for every short exchange: CPU microseconds of the proxy per connection',
   programs: ['nginx', 'g++'],
+  layout: 'one',
   hasControl: true,
-  cases: [
-    {
-      name: 'c32',
-      description: `${CONCURRENCY} at a time, one 12-byte answer each, the server closes first`,
-      metric: 'CPU per connection',
-      unit: 'µs',
-      throughputUnit: 'conn/s',
-      target: { kind: 'ratio', atMost: 1 },
-    },
-  ],
-  async open(workshop) {
-    const tool = await workshop.tool('client');
-    const backend = await startHttpBackend(workshop.folder);
-    return {
-      backendPort: backend.port,
-      async measure(_name, turn) {
-        return measureLoad(turn, {
-          scale: MICROSECONDS,
-          verify: ({ port }) => verifyHttp(port),
-          async warmUp({ port }) {
-            await runClient(tool, 'connect', [port, CONCURRENCY], WARM_UP_SECONDS);
-          },
-          async load({ port }) {
-            const before = await backend.accepted();
-            const result = await runClient(tool, 'connect', [port, CONCURRENCY], turn.seconds);
-            const accepted = (await backend.accepted()) - before;
-            if (accepted !== result.units) {
-              throw new UserError(
-                `${result.units} exchanges came over ${accepted} connections, not one each`,
-              );
-            }
-            return result;
-          },
-        });
-      },
-    };
-  },
+  cases: [connectCase(1)],
+  open: openConnect,
 };

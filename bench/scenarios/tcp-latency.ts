@@ -14,6 +14,7 @@ export const scenario: Scenario = {
   name: 'tcp-latency',
   description: `open loop, ${PER_SECOND} exchanges per second on a fixed schedule: 99th percentile`,
   programs: ['nginx', 'g++'],
+  layout: 'one',
   hasControl: true,
   cases: [
     {
@@ -33,6 +34,7 @@ export const scenario: Scenario = {
       async measure(_name, turn) {
         const measured = await measureLoad(turn, {
           scale: 1,
+          exchange: verifyHttp,
           verify: ({ port }) => verifyHttp(port),
           async warmUp({ port }) {
             await runClient(tool, 'rate', [port, CONNECTIONS, PER_SECOND], WARM_UP_SECONDS);

@@ -15,6 +15,7 @@
 import { type Endpoint, EndpointFigures, type Load, SLOW_START_MS } from '../model/endpoint.ts';
 import { type Candidate, type EndpointPicker, PickRecord } from '../model/pick.ts';
 import type { BalancePolicy, EndpointSnapshot } from '../model/target.ts';
+import { CHANCES, type Chance, newChance } from './chance.ts';
 import { Pool } from './pool.ts';
 
 /** Times below this are equal, in ms: within a data centre they differ by noise. */
@@ -30,8 +31,7 @@ const ALIKE = 2;
 export interface BalancerOptions {
   /** Where this proxy runs; without it no zone is preferred. */
   readonly zone?: string | undefined;
-  /** Uniform in [0, 1). */
-  readonly random?: () => number;
+  readonly chance?: Chance;
 }
 
 /** Makes the endpoint of a snapshot, with figures that are new or of the one it replaces. */
@@ -43,7 +43,7 @@ export class Balancer implements EndpointPicker {
   endpoints: readonly Endpoint[] = [];
   readonly last = new PickRecord();
   private readonly zone: string | undefined;
-  private readonly random: () => number;
+  private readonly chance: Chance;
   private policy: BalancePolicy = 'ewma';
   /** Endpoints of the own zone, and those elsewhere; all and none where no zone is preferred. */
   private near: Pool;
@@ -53,10 +53,10 @@ export class Balancer implements EndpointPicker {
   /** Until when some endpoint is new. */
   private newcomersUntilMs = Number.NEGATIVE_INFINITY;
 
-  constructor({ zone, random = Math.random }: BalancerOptions = {}) {
+  constructor({ zone, chance = newChance() }: BalancerOptions = {}) {
     this.zone = zone;
-    this.random = random;
-    this.near = this.far = new Pool([], random);
+    this.chance = chance;
+    this.near = this.far = new Pool([], chance);
   }
 
   /**
@@ -102,7 +102,7 @@ export class Balancer implements EndpointPicker {
     const { near, far } = this;
     if (near.endpoints.length === 0) return undefined;
     // One chance per pick: what it decides of a newcomer holds against its zone and against the others.
-    const chance = nowMs < this.newcomersUntilMs ? this.random() : 0;
+    const chance = nowMs < this.newcomersUntilMs ? this.chance() : 0;
     const best =
       this.policy === 'round-robin'
         ? this.turn(near, chance, nowMs, request)
@@ -137,7 +137,7 @@ export class Balancer implements EndpointPicker {
       const secondIsNew = second.ramp(nowMs) < 1;
       const ramp = first.ramp(nowMs);
       if (ramp === 1 && secondIsNew) return false;
-      if (ramp <= chance && !secondIsNew) return true;
+      if (ramp * CHANCES <= chance && !secondIsNew) return true;
     }
     const { first: a, second: b } = last;
     if (this.policy === 'ewma' && a.measured && b.measured) {
@@ -157,7 +157,7 @@ export class Balancer implements EndpointPicker {
     const first = endpoints[rotation.next()];
     let endpoint = first;
     last.reason = 'turn';
-    for (let turns = 1; endpoint.isAvoided(nowMs) || endpoint.ramp(nowMs) <= chance; turns++) {
+    for (let turns = 1; endpoint.isAvoided(nowMs) || endpoint.ramp(nowMs) * CHANCES <= chance; turns++) {
       if (turns === endpoints.length) {
         // All are alike in that: nobody is held back.
         endpoint = first;
@@ -184,45 +184,47 @@ export class Balancer implements EndpointPicker {
     return endpoint;
   }
 
+  /** Notes what is compared. Where no times are looked at, load is what is in flight alone. */
   private weigh(candidate: Candidate, endpoint: Endpoint, nowMs: number, request: boolean): void {
-    const load = loadOf(endpoint, request);
-    note(candidate, endpoint, load, this.timed ? Math.max(load.time.at(nowMs), NOISE_MS) : Number.NaN);
+    const { inFlight, time } = loadOf(endpoint, request);
+    candidate.endpoint = endpoint;
+    candidate.inFlight = inFlight;
+    candidate.measured = time.measured;
+    const busy = inFlight / endpoint.weight + 1;
+    if (!this.timed) {
+      candidate.timeMs = Number.NaN;
+      candidate.load = busy;
+      return;
+    }
+    // Who is elsewhere may rest for long.
+    const timeMs = candidate === this.last.elsewhere ? time.rested(nowMs) : time.at(nowMs);
+    candidate.timeMs = Math.max(timeMs, NOISE_MS);
+    candidate.load = busy * candidate.timeMs;
   }
 
   /** The best of the own zone yields to one drawn from the others. */
   private yields(best: Endpoint, other: Endpoint, chance: number, nowMs: number, request: boolean): boolean {
     const near = this.last.first.endpoint === best ? this.last.first : this.last.second;
     const far = this.last.elsewhere;
-    const load = loadOf(other, request);
-    note(far, other, load, Math.max(load.time.rested(nowMs), NOISE_MS));
+    this.weigh(far, other, nowMs, request);
     if (other.isAvoided(nowMs)) return false;
     if (best.isAvoided(nowMs)) return true;
     // A zone of newcomers takes over as they warm up; newcomers elsewhere help nobody.
     if (other.ramp(nowMs) < 1) return false;
-    if (best.ramp(nowMs) <= chance) return true;
+    if (best.ramp(nowMs) * CHANCES <= chance) return true;
     return near.measured && near.timeMs > ALIKE * far.timeMs && near.load > ALIKE * far.load;
   }
 
   private split(): void {
-    const { endpoints, zone, random } = this;
+    const { endpoints, zone, chance } = this;
     const near = endpoints.filter(
       ({ snapshot }) => zone !== undefined && snapshot.zones?.includes(zone) === true,
     );
     const far = near.length === 0 ? [] : endpoints.filter((endpoint) => !near.includes(endpoint));
-    this.near = new Pool(near.length === 0 ? endpoints : near, random);
-    this.far = new Pool(far, random);
+    this.near = new Pool(near.length === 0 ? endpoints : near, chance);
+    this.far = new Pool(far, chance);
     this.timed = this.policy === 'ewma' || far.length > 0;
   }
-}
-
-/** Without a time, which is NaN then, load is what is in flight alone. */
-function note(candidate: Candidate, endpoint: Endpoint, { inFlight, time }: Load, timeMs: number): void {
-  const busy = inFlight / endpoint.weight + 1;
-  candidate.endpoint = endpoint;
-  candidate.inFlight = inFlight;
-  candidate.measured = time.measured;
-  candidate.timeMs = timeMs;
-  candidate.load = Number.isNaN(timeMs) ? busy : busy * timeMs;
 }
 
 function leastLoaded(

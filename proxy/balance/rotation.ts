@@ -1,4 +1,5 @@
 /** Turns by weight. */
+import { CHANCES, type Chance } from './chance.ts';
 
 /**
  * Each index comes round as often as its weight says: with whole weights exactly so in any run of as many turns as they
@@ -14,15 +15,12 @@ export class Rotation {
   private readonly turns: Float64Array;
   private position: number;
 
-  /**
-   * @param weights above 0
-   * @param random uniform in [0, 1)
-   */
-  constructor(weights: readonly number[], random: () => number) {
+  /** @param weights above 0 */
+  constructor(weights: readonly number[], chance: Chance) {
     this.weights = weights;
     this.equal = weights.every((weight) => weight === weights[0]);
-    this.position = Math.floor(random() * weights.length);
-    this.turns = Float64Array.from(this.equal ? [] : weights, random);
+    this.position = Math.floor((chance() / CHANCES) * weights.length);
+    this.turns = Float64Array.from(this.equal ? [] : weights, () => chance() / CHANCES);
     // Sorted, it is a heap.
     this.heap = Int32Array.from(this.turns.keys()).sort((a, b) => this.due(a) - this.due(b));
   }

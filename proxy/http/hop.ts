@@ -10,6 +10,26 @@ import { FRAMING, type Head, PROTOCOL } from './head.ts';
 import { FIELD, fieldId } from './names.ts';
 import { MAX_CONNECTION_OPTIONS, PROBLEM } from './problems.ts';
 
+// Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
+const {
+  other: OTHER,
+  host: HOST,
+  connection: CONNECTION,
+  contentLength: CONTENT_LENGTH,
+  transferEncoding: TRANSFER_ENCODING,
+  upgrade: UPGRADE_FIELD,
+  expect: EXPECT,
+  te: TE,
+  keepAlive: KEEP_ALIVE_FIELD,
+  proxyConnection: PROXY_CONNECTION,
+  mesh: MESH,
+  framingAlias: FRAMING_ALIAS,
+} = FIELD;
+const { comma: COMMA, zero: ZERO, nine: NINE } = BYTE;
+const { none: NO_FRAMING, length: LENGTH, chunked: CHUNKED_FRAMING } = FRAMING;
+const tokens = TOKEN;
+const lower = LOWER;
+
 const CHUNKED = latin1('chunked');
 const CLOSE = latin1('close');
 const KEEP_ALIVE = latin1('keep-alive');
@@ -23,13 +43,13 @@ const H2C = latin1('h2c');
 /** 1 for the FIELD numbers of fields that end at this hop, or that write.ts writes anew. */
 const ENDS_HERE = new Uint8Array(256);
 for (const id of [
-  FIELD.connection,
-  FIELD.contentLength,
-  FIELD.transferEncoding,
-  FIELD.upgrade,
-  FIELD.te,
-  FIELD.keepAlive,
-  FIELD.proxyConnection,
+  CONNECTION,
+  CONTENT_LENGTH,
+  TRANSFER_ENCODING,
+  UPGRADE_FIELD,
+  TE,
+  KEEP_ALIVE_FIELD,
+  PROXY_CONNECTION,
 ])
   ENDS_HERE[id] = 1;
 
@@ -42,13 +62,13 @@ export function readHopFields(head: Head): number {
   let connections = 0;
   for (let i = 0; i < count; i++) {
     const id = ids[i];
-    if (id === FIELD.other) continue;
-    dropped[i] = id === FIELD.mesh && !head.keepMesh ? 1 : ENDS_HERE[id];
-    if (id === FIELD.connection) connections++;
+    if (id === OTHER) continue;
+    dropped[i] = id === MESH && !head.keepMesh ? 1 : ENDS_HERE[id];
+    if (id === CONNECTION) connections++;
     const problem = readField(head, i, id);
     if (problem !== 0) return problem;
   }
-  if (head.framing === FRAMING.chunked && head.minor === 0) return -PROBLEM.transferEncodingInHttp10;
+  if (head.framing === CHUNKED_FRAMING && head.minor === 0) return -PROBLEM.transferEncodingInHttp10;
   const problem = connections === 0 ? 0 : readConnection(head);
   if (head.minor === 0) {
     // An HTTP/1.0 peer speaks neither (RFC 9110 sections 7.8 and 10.1.1).
@@ -65,22 +85,22 @@ function readField(head: Head, i: number, id: number): number {
   const start = fields[4 * i + 2];
   const end = fields[4 * i + 3];
   switch (id) {
-    case FIELD.contentLength:
+    case CONTENT_LENGTH:
       return readContentLength(head, start, end);
-    case FIELD.transferEncoding:
+    case TRANSFER_ENCODING:
       return readTransferEncoding(head, start, end);
-    case FIELD.framingAlias:
+    case FRAMING_ALIAS:
       return -PROBLEM.framingAlias;
-    case FIELD.upgrade:
+    case UPGRADE_FIELD:
       readUpgrade(head, start, end);
       return 0;
-    case FIELD.expect:
-      if (equalsFolded(bytes, start, end, CONTINUE, LOWER)) head.expectContinue = true;
+    case EXPECT:
+      if (equalsFolded(bytes, start, end, CONTINUE, lower)) head.expectContinue = true;
       return 0;
-    case FIELD.te:
+    case TE:
       readTe(head, start, end);
       return 0;
-    case FIELD.keepAlive:
+    case KEEP_ALIVE_FIELD:
       readKeepAlive(head, start, end);
       return 0;
     default:
@@ -91,26 +111,26 @@ function readField(head: Head, i: number, id: number): number {
 /** Digits only, once: neither `+5`, `5, 5` nor two equal lines (HAProxy CVE-2023-40225 and many before it). */
 function readContentLength(head: Head, start: number, end: number): number {
   if (head.contentLength >= 0) return -PROBLEM.contentLengthRepeated;
-  if (head.framing === FRAMING.chunked) return -PROBLEM.lengthAndChunked;
+  if (head.framing === CHUNKED_FRAMING) return -PROBLEM.lengthAndChunked;
   if (start === end) return -PROBLEM.contentLength;
   let length = 0;
   for (let at = start; at < end; at++) {
     const byte = head.bytes[at];
-    if (byte < BYTE.zero || byte > BYTE.nine) return -PROBLEM.contentLength;
-    length = length * 10 + byte - BYTE.zero;
+    if (byte < ZERO || byte > NINE) return -PROBLEM.contentLength;
+    length = length * 10 + byte - ZERO;
     if (length > Number.MAX_SAFE_INTEGER) return -PROBLEM.contentLength;
   }
   head.contentLength = length;
-  head.framing = FRAMING.length;
+  head.framing = LENGTH;
   return 0;
 }
 
 /** `chunked` alone: no other coding is understood here, and no two recipients agree on odd spellings. */
 function readTransferEncoding(head: Head, start: number, end: number): number {
-  if (head.framing === FRAMING.length) return -PROBLEM.lengthAndChunked;
-  const alone = head.framing === FRAMING.none && equalsFolded(head.bytes, start, end, CHUNKED, LOWER);
+  if (head.framing === LENGTH) return -PROBLEM.lengthAndChunked;
+  const alone = head.framing === NO_FRAMING && equalsFolded(head.bytes, start, end, CHUNKED, lower);
   if (!alone) return -PROBLEM.transferEncoding;
-  head.framing = FRAMING.chunked;
+  head.framing = CHUNKED_FRAMING;
   return 0;
 }
 
@@ -122,8 +142,8 @@ function readUpgrade(head: Head, start: number, end: number): void {
   }
   head.upgradeStart = start;
   head.upgradeEnd = end;
-  if (equalsFolded(head.bytes, start, end, WEBSOCKET, LOWER)) head.protocol = PROTOCOL.websocket;
-  else if (equalsFolded(head.bytes, start, end, H2C, LOWER)) head.protocol = PROTOCOL.h2c;
+  if (equalsFolded(head.bytes, start, end, WEBSOCKET, lower)) head.protocol = PROTOCOL.websocket;
+  else if (equalsFolded(head.bytes, start, end, H2C, lower)) head.protocol = PROTOCOL.h2c;
   else head.protocol = PROTOCOL.other;
 }
 
@@ -132,7 +152,7 @@ function readTe(head: Head, start: number, end: number): void {
   const { bytes } = head;
   for (let at = start; at < end; ) {
     const stop = memberEnd(bytes, at, end);
-    if (equalsFolded(bytes, at, trimEnd(bytes, at, stop), TRAILERS, LOWER)) head.teTrailers = true;
+    if (equalsFolded(bytes, at, trimEnd(bytes, at, stop), TRAILERS, lower)) head.teTrailers = true;
     at = memberStart(bytes, stop, end);
   }
 }
@@ -143,10 +163,10 @@ function readKeepAlive(head: Head, start: number, end: number): void {
   for (let at = start; at < end; ) {
     const stop = memberEnd(bytes, at, end);
     const digits = at + TIMEOUT.length;
-    if (digits < stop && equalsFolded(bytes, at, digits, TIMEOUT, LOWER)) {
+    if (digits < stop && equalsFolded(bytes, at, digits, TIMEOUT, lower)) {
       let seconds = 0;
-      for (let i = digits; i < stop && bytes[i] >= BYTE.zero && bytes[i] <= BYTE.nine; i++) {
-        seconds = Math.min(seconds * 10 + bytes[i] - BYTE.zero, 3600);
+      for (let i = digits; i < stop && bytes[i] >= ZERO && bytes[i] <= NINE; i++) {
+        seconds = Math.min(seconds * 10 + bytes[i] - ZERO, 3600);
       }
       head.keepAliveTimeoutMs = seconds * 1000;
     }
@@ -159,7 +179,7 @@ function readConnection(head: Head): number {
   const { bytes, fields, ids, count } = head;
   let options = 0;
   for (let i = 0; i < count; i++) {
-    if (ids[i] !== FIELD.connection) continue;
+    if (ids[i] !== CONNECTION) continue;
     const end = fields[4 * i + 3];
     for (let at = fields[4 * i + 2]; at < end; ) {
       const stop = memberEnd(bytes, at, end);
@@ -180,22 +200,22 @@ function readConnection(head: Head): number {
  */
 function readOption(head: Head, start: number, end: number): number {
   const { bytes, fields, ids, dropped } = head;
-  for (let at = start; at < end; at++) if (TOKEN[bytes[at]] === 0) return -PROBLEM.connection;
-  if (equalsFolded(bytes, start, end, CLOSE, LOWER)) {
+  for (let at = start; at < end; at++) if (tokens[bytes[at]] === 0) return -PROBLEM.connection;
+  if (equalsFolded(bytes, start, end, CLOSE, lower)) {
     head.close = true;
     return 0;
   }
-  if (equalsFolded(bytes, start, end, KEEP_ALIVE, LOWER)) {
+  if (equalsFolded(bytes, start, end, KEEP_ALIVE, lower)) {
     head.keepAlive = true;
     return 0;
   }
-  if (equalsFolded(bytes, start, end, UPGRADE, LOWER)) {
+  if (equalsFolded(bytes, start, end, UPGRADE, lower)) {
     head.upgrade = true;
     return 0;
   }
   const named = fieldId(bytes, start, end);
-  if (named === FIELD.host || named === FIELD.contentLength) return -PROBLEM.connectionNamesFraming;
-  if (named === FIELD.mesh) return 0;
+  if (named === HOST || named === CONTENT_LENGTH) return -PROBLEM.connectionNamesFraming;
+  if (named === MESH) return 0;
   for (let i = 0; i < head.count; i++) {
     if (ids[i] === named && sameFolded(bytes, start, end, fields[4 * i], fields[4 * i + 1])) dropped[i] = 1;
   }
@@ -205,7 +225,7 @@ function readOption(head: Head, start: number, end: number): number {
 /** The end of the list member that begins at `at`: a comma or the end. */
 function memberEnd(bytes: Uint8Array, at: number, end: number): number {
   let stop = at;
-  while (stop < end && bytes[stop] !== BYTE.comma) stop++;
+  while (stop < end && bytes[stop] !== COMMA) stop++;
   return stop;
 }
 

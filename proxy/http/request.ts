@@ -8,6 +8,13 @@ import { FIELD, METHOD, methodId } from './names.ts';
 import { MAX_HEAD_BYTES, PROBLEM } from './problems.ts';
 import { giveUp, readVersion, VERSION_BYTES } from './start-line.ts';
 
+// Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
+const { cr: CR, space: SPACE, slash: SLASH, asterisk: ASTERISK, question: QUESTION } = BYTE;
+const { host: HOST } = FIELD;
+const { connect: CONNECT, options: OPTIONS } = METHOD;
+const tokens = TOKEN;
+const targets = TARGET;
+
 const HTTP = latin1('http://');
 const HTTPS = latin1('https://');
 
@@ -19,7 +26,7 @@ const HTTPS = latin1('https://');
  */
 export function readRequestHead(head: Head, bytes: Uint8Array, from: number, to: number): number {
   let start = from;
-  if (from < to && bytes[from] === BYTE.cr) {
+  if (from < to && bytes[from] === CR) {
     start = lineEnd(bytes, from, to);
     if (start <= 0) return start;
   }
@@ -37,15 +44,15 @@ export function readRequestHead(head: Head, bytes: Uint8Array, from: number, to:
 
 function readRequestLine(head: Head, bytes: Uint8Array, start: number, limit: number): number {
   let at = start;
-  while (at < limit && TOKEN[bytes[at]] !== 0) at++;
+  while (at < limit && tokens[bytes[at]] !== 0) at++;
   if (at === limit) return MORE;
-  if (at === start || bytes[at] !== BYTE.space) return -PROBLEM.startLine;
+  if (at === start || bytes[at] !== SPACE) return -PROBLEM.startLine;
   head.methodEnd = at;
   head.method = methodId(bytes, start, at);
   const targetStart = ++at;
-  while (at < limit && TARGET[bytes[at]] !== 0) at++;
+  while (at < limit && targets[bytes[at]] !== 0) at++;
   if (at === limit) return MORE;
-  if (at === targetStart || bytes[at] !== BYTE.space) return -PROBLEM.startLine;
+  if (at === targetStart || bytes[at] !== SPACE) return -PROBLEM.startLine;
   head.targetStart = targetStart;
   head.targetEnd = at;
   const problem = readTarget(head);
@@ -59,18 +66,18 @@ function readRequestLine(head: Head, bytes: Uint8Array, start: number, limit: nu
 /** The four forms of RFC 9112 section 3.2, each for the methods that have it. */
 function readTarget(head: Head): number {
   const { bytes, targetStart, targetEnd } = head;
-  if (head.method === METHOD.connect) {
+  if (head.method === CONNECT) {
     head.form = 'authority';
     return takeAuthority(head, targetStart, targetEnd, true);
   }
-  if (bytes[targetStart] === BYTE.slash) {
+  if (bytes[targetStart] === SLASH) {
     head.pathStart = targetStart;
     head.pathEnd = targetEnd;
     return 0;
   }
-  if (bytes[targetStart] === BYTE.asterisk && targetEnd - targetStart === 1) {
+  if (bytes[targetStart] === ASTERISK && targetEnd - targetStart === 1) {
     head.form = 'asterisk';
-    return head.method === METHOD.options ? 0 : -PROBLEM.target;
+    return head.method === OPTIONS ? 0 : -PROBLEM.target;
   }
   return readAbsoluteTarget(head);
 }
@@ -82,10 +89,10 @@ function readAbsoluteTarget(head: Head): number {
   else if (startsWith(bytes, start, targetEnd, HTTPS)) start += HTTPS.length;
   else return -PROBLEM.target;
   let end = start;
-  while (end < targetEnd && bytes[end] !== BYTE.slash && bytes[end] !== BYTE.question) end++;
+  while (end < targetEnd && bytes[end] !== SLASH && bytes[end] !== QUESTION) end++;
   head.pathStart = end;
   head.pathEnd = targetEnd;
-  head.form = end === targetEnd && head.method === METHOD.options ? 'asterisk' : 'absolute';
+  head.form = end === targetEnd && head.method === OPTIONS ? 'asterisk' : 'absolute';
   return takeAuthority(head, start, end, false);
 }
 
@@ -110,7 +117,7 @@ function readHost(head: Head): number {
   const { bytes, fields, ids, dropped, count } = head;
   let host = -1;
   for (let i = 0; i < count; i++) {
-    if (ids[i] !== FIELD.host) continue;
+    if (ids[i] !== HOST) continue;
     if (host >= 0) return -PROBLEM.hostRepeated;
     host = i;
   }

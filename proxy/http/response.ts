@@ -50,7 +50,8 @@ function readStatusLine(head: Head, bytes: Uint8Array, from: number, limit: numb
   if (bytes[at] === BYTE.space) at++;
   else if (bytes[at] !== BYTE.cr) return -PROBLEM.statusLine;
   head.reasonStart = at;
-  while (at < limit && VALUE[bytes[at]] !== 0) at++;
+  const value = VALUE;
+  while (at < limit && value[bytes[at]] !== 0) at++;
   head.reasonEnd = at;
   return lineEnd(bytes, at, limit);
 }

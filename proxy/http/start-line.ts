@@ -7,27 +7,29 @@ import { MAX_HEAD_BYTES, PROBLEM } from './problems.ts';
 /** Length of a version in bytes. */
 export const VERSION_BYTES = 8;
 
-const PREFIX = latin1('HTTP/');
-const DOT_AT = 6;
+// Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
+const { zero: ZERO, nine: NINE, lf: LF } = BYTE;
+const VERSION = VERSION_BYTES;
+const PREFIX = latin1('HTTP/1.');
+const MAJOR_AT = 5;
+const MINOR_AT = 7;
 
 /**
  * Reads the version at `at`, which is case-sensitive (RFC 9112 section 2.3).
  * @returns 10 or 11; MORE; or a negated PROBLEM, unsupportedVersion for other versions of HTTP
  */
 export function readVersion(bytes: Uint8Array, at: number, limit: number): number {
-  const available = Math.min(limit - at, VERSION_BYTES);
+  const available = Math.min(limit - at, VERSION);
+  let supported = true;
   for (let i = 0; i < available; i++) {
     const byte = bytes[at + i];
-    if (i < PREFIX.length) {
-      if (byte !== PREFIX[i]) return -PROBLEM.version;
-    } else if (i === DOT_AT) {
-      if (byte !== BYTE.dot) return -PROBLEM.version;
-    } else if (byte < BYTE.zero || byte > BYTE.nine) return -PROBLEM.version;
+    if (byte === PREFIX[i]) continue;
+    const isNumber = (i === MAJOR_AT || i === MINOR_AT) && byte >= ZERO && byte <= NINE;
+    if (!isNumber) return -PROBLEM.version;
+    if (i === MAJOR_AT || byte > ZERO + 1) supported = false;
   }
-  if (available < VERSION_BYTES) return MORE;
-  const minor = bytes[at + 7] - BYTE.zero;
-  if (bytes[at + 5] !== BYTE.zero + 1 || minor > 1) return -PROBLEM.unsupportedVersion;
-  return 10 + minor;
+  if (available < VERSION) return MORE;
+  return supported ? 10 + bytes[at + MINOR_AT] - ZERO : -PROBLEM.unsupportedVersion;
 }
 
 /**
@@ -36,7 +38,7 @@ export function readVersion(bytes: Uint8Array, at: number, limit: number): numbe
  */
 export function isWorthReading(bytes: Uint8Array, from: number, known: number, to: number): boolean {
   if (to - from >= MAX_HEAD_BYTES) return true;
-  for (let at = known; at < to; at++) if (bytes[at] === BYTE.lf) return true;
+  for (let at = known; at < to; at++) if (bytes[at] === LF) return true;
   return false;
 }
 

@@ -30,7 +30,8 @@ export class PeakEwma {
 
   /** The average as of now. It fades also while nobody dares to measure again, so that somebody will. */
   at(nowMs: number): number {
-    return this.measured ? this.averageMs * this.kept(nowMs) : DEFAULT_RTT_MS;
+    // Not the constant itself: V8 would put every time on the heap that may be a constant instead.
+    return this.measured ? this.averageMs * this.kept(nowMs) : this.averageMs;
   }
 
   /**

@@ -1,5 +1,6 @@
 /** Endpoints and balancers for tests of balancing. */
 import { Balancer, type BalancerOptions } from '../../proxy/balance/balancer.ts';
+import { CHANCES, chanceOf } from '../../proxy/balance/chance.ts';
 import { TransportSeries } from '../../proxy/metrics/transport.ts';
 import { Endpoint, type EndpointFigures } from '../../proxy/model/endpoint.ts';
 import type { BalancePolicy, EndpointSnapshot } from '../../proxy/model/target.ts';
@@ -24,20 +25,15 @@ export function balancerOf(
   policy: BalancePolicy = 'ewma',
   options: BalancerOptions = {},
 ): Balancer {
-  const balancer = new Balancer({ random: seeded(7), ...options });
+  const balancer = new Balancer({ chance: chanceOf(7), ...options });
   balancer.update(endpoints, policy, 0, createEndpoint);
   return balancer;
 }
 
-/** Mulberry32: a fixed sequence in [0, 1). */
+/** A fixed sequence in [0, 1). */
 export function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let x = Math.imul(state ^ (state >>> 15), 1 | state);
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-    return ((x ^ (x >>> 14)) >>> 0) / 4294967296;
-  };
+  const chance = chanceOf(seed);
+  return () => chance() / CHANCES;
 }
 
 /** Parts of `picks` requests that each endpoint gets when none lasts. */

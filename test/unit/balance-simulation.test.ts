@@ -174,6 +174,9 @@ t.test('zones: failures, hints, unknown zones', async (t) => {
   t.equal(balancer.pickForRequest([], 1), far);
   t.match(balancer.last, { reason: 'zone', elsewhere: { endpoint: far } });
   t.equal(balancer.pick([], 1), far, 'for connections too');
+  far.requestFailed(1, 1);
+  t.not(balancer.pickForRequest([], 1), far, 'all have failed: the own zone');
+  far.figures.failedMs = Number.NEGATIVE_INFINITY;
   t.not(balancer.pickForRequest([], 1_000), far, 'a second later its turn is over');
   t.equal(balancer.pickForRequest([one, two], 1_000), far, 'those left to try are elsewhere');
   t.equal(balancer.pickForRequest([far, two], 1_000), one);
@@ -208,4 +211,13 @@ t.test('endpoints that appear in the own zone take over gradually', async (t) =>
     t.ok(middle > 0.5 && middle < 0.6, `${policy}: ${middle}`);
     t.equal(end, 1, policy);
   }
+});
+
+t.test('newcomers elsewhere are no help for a slow zone', async (t) => {
+  const balancer = balancerOf(zoned('a'), 'ewma', { zone: 'a' });
+  balancer.update(zoned('ab'), 'ewma', 0, createEndpoint);
+  const [near, far] = balancer.endpoints;
+  near.answered(1_000, SLOW_START_MS - 1);
+  for (let i = 0; i < 50; i++) t.equal(balancer.pickForRequest([], SLOW_START_MS - 1), near);
+  t.equal(balancer.pickForRequest([], SLOW_START_MS), far);
 });

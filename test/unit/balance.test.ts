@@ -1,11 +1,13 @@
 import fc from 'fast-check';
 import t from 'tap';
+import { chanceOf } from '../../proxy/balance/chance.ts';
 import { InOrder } from '../../proxy/balance/in-order.ts';
+import { Pool } from '../../proxy/balance/pool.ts';
 import { destinationLabels, TransportSeries } from '../../proxy/metrics/transport.ts';
 import { Endpoint, SLOW_START_MS } from '../../proxy/model/endpoint.ts';
 import { DEFAULT_RTT_MS, PeakEwma } from '../../proxy/model/peak-ewma.ts';
 import type { BalancePolicy, EndpointSnapshot } from '../../proxy/model/target.ts';
-import { balancerOf, createEndpoint, seeded, shares, snapshots } from '../support/balance.ts';
+import { balancerOf, createEndpoint, shares, snapshots } from '../support/balance.ts';
 import { testSlab } from '../support/slab.ts';
 
 t.test('idle endpoints are picked by weight, whatever the policy', async (t) => {
@@ -134,6 +136,26 @@ t.test('the average jumps up and comes down slowly', async (t) => {
   t.equal(time.rested(9_000_000), time.at(600_000), 'and not at all below it');
 });
 
+t.test('the second one is drawn by weight among the others', async (t) => {
+  const weights = [1, 2, 3, 4];
+  for (const list of [weights, [1, 1, 1, 1]]) {
+    const pool = new Pool(
+      snapshots(...list).map((snapshot) => createEndpoint(snapshot)),
+      chanceOf(23),
+    );
+    for (const without of list.keys()) {
+      const counts = list.map(() => 0);
+      for (let i = 0; i < 20_000; i++) counts[pool.drawOther(without)]++;
+      t.equal(counts[without], 0);
+      const total = list.reduce((sum, weight) => sum + weight, -list[without]);
+      for (const [index, weight] of list.entries()) {
+        const due = index === without ? 0 : weight / total;
+        t.ok(Math.abs(counts[index] / 20_000 - due) < 0.015, `${index} without ${without}: ${counts[index]}`);
+      }
+    }
+  }
+});
+
 t.test('round-robin is exact', async (t) => {
   for (const weights of [[1], [1, 1, 1], [1, 2, 5], [3, 3, 7, 1, 1], [0.5, 1.5]]) {
     const picker = balancerOf(snapshots(...weights), 'round-robin');
@@ -157,7 +179,7 @@ t.test('round-robin is exact', async (t) => {
 t.test('round-robin begins anywhere', async (t) => {
   const first = new Set<number>();
   for (let seed = 0; seed < 50; seed++) {
-    const picker = balancerOf(snapshots(1, 1, 1), 'round-robin', { random: seeded(seed) });
+    const picker = balancerOf(snapshots(1, 1, 1), 'round-robin', { chance: chanceOf(seed) });
     first.add(picker.endpoints.indexOf(picker.pickForRequest([], 0)!));
   }
   t.equal(first.size, 3);
@@ -312,7 +334,7 @@ t.test('property: a pick is always a listed endpoint that was not tried', async 
         const listed = snapshots(...endpoints.map(({ weight }) => weight)).map(
           (snapshot, index): EndpointSnapshot => ({ ...snapshot, zones: [endpoints[index].zone] }),
         );
-        const picker = balancerOf(listed.slice(2), policy, { zone: 'a', random: seeded(seed) });
+        const picker = balancerOf(listed.slice(2), policy, { zone: 'a', chance: chanceOf(seed) });
         picker.update(listed, policy, 0, createEndpoint);
         for (const index of failedIndexes) picker.endpoints[index]?.requestFailed(index, nowMs);
         const tried = triedIndexes

@@ -5,26 +5,57 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
 import { PEERS, SCENARIOS } from '../../bench/catalog.ts';
+import { makeIdentities } from '../../bench/harness/identities.ts';
 import { ask } from '../../bench/harness/machine.ts';
-import type { Launch, Peer } from '../../bench/harness/model.ts';
+import type { Identities, Launch, Peer, Route } from '../../bench/harness/model.ts';
 import { loadConfig } from '../../proxy/config/load.ts';
 import { compile } from '../../proxy/resources/compile.ts';
 import { loadResources } from '../../proxy/resources/load.ts';
 import { requirePeer } from '../support/peers.ts';
 
-function launchIn(t: Test, peer: Peer): { readonly folder: string; readonly launch: Launch } {
+interface Launched {
+  /** `one`, or which of a pair. */
+  readonly as: string;
+  readonly folder: string;
+  readonly launch: Launch;
+}
+
+function folderOf(t: Test): string {
   const folder = mkdtempSync(join(tmpdir(), 'ferrule-bench-peers-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
-  const launch = peer.launch({ listenPort: 21_001, backendPort: 21_002, adminPort: 21_003, folder });
-  if (launch === undefined) throw new Error(`${peer.name} is not a process`);
+  return folder;
+}
+
+function prepare(t: Test, as: string, makeLaunch: (route: Route) => Launch): Launched {
+  const folder = folderOf(t);
+  const ports = { listenPort: 21_001, backendPort: 21_002, adminPort: 21_003 };
+  const launch = makeLaunch({ ...ports, folder, tool: (name) => name });
   for (const [name, text] of Object.entries(launch.files)) {
     mkdirSync(dirname(join(folder, name)), { recursive: true });
     writeFileSync(join(folder, name), text);
   }
-  return { folder, launch };
+  return { as, folder, launch };
 }
 
-t.test('names are unique, and there is one subject and a control', async (t) => {
+/** Everything a peer is started as, with its files where it looks for them. */
+function launchesOf(t: Test, peer: Peer, { client, server }: Identities): Launched[] {
+  const { one, pair } = peer;
+  return [
+    ...(one === undefined ? [] : [prepare(t, 'one', one)]),
+    ...(pair === undefined
+      ? []
+      : [
+          prepare(t, 'client', (route) => pair.client(route, client, server)),
+          prepare(t, 'server', (route) => pair.server(route, server, client)),
+        ]),
+  ];
+}
+
+function peerNamed(name: string): Peer {
+  return PEERS.find((peer) => peer.name === name)!;
+}
+
+t.test('names are unique, and there is one subject and controls', async (t) => {
   for (const items of [PEERS, SCENARIOS]) {
     const names = items.map(({ name }) => name);
     t.equal(new Set(names).size, names.length);
@@ -33,13 +64,16 @@ t.test('names are unique, and there is one subject and a control', async (t) => 
     PEERS.filter(({ role }) => role !== 'rival').map(({ name, role }) => [name, role]),
     [
       ['ferrule', 'subject'],
+      ['minimal-system', 'control'],
+      ['minimal-node', 'control'],
+      ['minimal-node-mlkem', 'control'],
       ['direct', 'control'],
     ],
   );
 });
 
-t.test('ferrule: one listener, one service, one endpoint, one worker', async (t) => {
-  const { folder, launch } = launchIn(t, PEERS.find(({ name }) => name === 'ferrule')!);
+t.test('ferrule alone: one listener, one service, one endpoint, one worker', async (t) => {
+  const { folder, launch } = prepare(t, 'one', peerNamed('ferrule').one!);
   const config = await loadConfig({ file: join(folder, 'ferrule.yaml'), env: {}, flags: {} });
   t.match(config, {
     workers: 1,
@@ -53,27 +87,60 @@ t.test('ferrule: one listener, one service, one endpoint, one worker', async (t)
   t.doesNotThrow(() => compile(loaded.resources));
 });
 
-for (const peer of PEERS.filter(({ name }) => name.startsWith('haproxy'))) {
-  t.test(peer.name, async (t) => {
-    const haproxy = requirePeer(t, 'haproxy');
-    if (haproxy === undefined) return;
-    const { folder } = launchIn(t, peer);
-    const { status, text } = ask(haproxy, ['-c', '-f', join(folder, 'haproxy.cfg')]);
-    t.equal(status, 0, text);
-    t.notMatch(text, /WARNING|ALERT/i);
-  });
-}
+t.test('programs', async (t) => {
+  if (requirePeer(t, 'openssl') === undefined) return;
+  const identities = await makeIdentities(join(folderOf(t), 'identities'));
 
-t.test('nginx-stream', async (t) => {
-  const nginx = requirePeer(t, 'nginx');
-  if (nginx === undefined) return;
-  const peer = PEERS.find(({ name }) => name === 'nginx-stream')!;
-  const probe = peer.probe();
-  if (!probe.found) {
-    t.pass(probe.reason, { skip: probe.reason });
-    return;
+  await t.test(
+    'two ferrules: each with its identity, one expects the other, which asks for one',
+    async (t) => {
+      const [, client, server] = launchesOf(t, peerNamed('ferrule'), identities);
+      const configOf = ({ folder }: Launched) =>
+        loadConfig({ file: join(folder, 'ferrule.yaml'), env: {}, flags: {} });
+      const source = { source: 'files' };
+      t.match(await configOf(client), {
+        workers: 1,
+        identity: source,
+        outbound: { listeners: { length: 1 } },
+      });
+      t.match(await configOf(server), {
+        workers: 1,
+        identity: source,
+        outbound: { listen: { length: 0 }, listeners: { length: 0 } },
+        inbound: { ports: [{ port: 21_002, policy: 'all-authenticated' }] },
+      });
+      const loaded = await loadResources(client.launch.files['mesh.d/backend.yaml'], 'backend.yaml');
+      t.same([...loaded.mistakes, ...loaded.warnings], []);
+      t.doesNotThrow(() => compile(loaded.resources));
+      t.match(client.launch.files['mesh.d/backend.yaml'], identities.server.spiffe);
+    },
+  );
+
+  for (const peer of PEERS.filter(({ name }) => name.startsWith('haproxy'))) {
+    await t.test(peer.name, async (t) => {
+      const haproxy = requirePeer(t, 'haproxy');
+      if (haproxy === undefined) return;
+      for (const { as, folder } of launchesOf(t, peer, identities)) {
+        // Names of files count from where it is started.
+        const { status, text } = ask(haproxy, ['-C', folder, '-c', '-f', 'haproxy.cfg']);
+        t.equal(status, 0, `${as}: ${text}`);
+        t.notMatch(text, /WARNING|ALERT/i, as);
+      }
+    });
   }
-  const { launch } = launchIn(t, peer);
-  const { status, text } = ask(nginx, ['-t', ...launch.args]);
-  t.equal(status, 0, text);
+
+  await t.test('nginx-stream', async (t) => {
+    const nginx = requirePeer(t, 'nginx');
+    if (nginx === undefined) return;
+    const peer = peerNamed('nginx-stream');
+    const probe = peer.probe();
+    if (!probe.found) {
+      t.pass(probe.reason, { skip: probe.reason });
+      return;
+    }
+    for (const { as, launch } of launchesOf(t, peer, identities)) {
+      const { status, text } = ask(nginx, ['-t', ...launch.args]);
+      t.equal(status, 0, `${as}: ${text}`);
+    }
+  });
 });

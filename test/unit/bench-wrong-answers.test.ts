@@ -8,8 +8,8 @@ import { startHttpBackend, verifyHttp } from '../../bench/backends/http.ts';
 import { runClient } from '../../bench/harness/client.ts';
 import { stopAllJobs } from '../../bench/harness/job.ts';
 import { ask, proxyUser } from '../../bench/harness/machine.ts';
-import type { Peer, Workshop } from '../../bench/harness/model.ts';
-import { runRounds, turnRunner } from '../../bench/harness/rounds.ts';
+import type { Case, OpenScenario, Peer, Workshop } from '../../bench/harness/model.ts';
+import { type RunTurn, runRounds, turnRunner } from '../../bench/harness/rounds.ts';
 import { RunFolder } from '../../bench/harness/workshop.ts';
 import { checkSummary, runWrk } from '../../bench/harness/wrk.ts';
 import { scenario as tcpBulk } from '../../bench/scenarios/tcp-bulk.ts';
@@ -77,6 +77,12 @@ function pump(from: Socket, to: Socket, spoil: Spoil): void {
 /** One for the file, so that each generator is compiled once. */
 const run = new RunFolder();
 t.teardown(() => run.remove());
+
+/** Turns through one proxy each. */
+function turnsOf(scenario: OpenScenario, one: Case, folder: string): RunTurn {
+  const setting = { scenario, seconds: 1, folder, tool: (name: string) => run.toolPath(name) };
+  return turnRunner({ ...setting, identities: undefined }, one);
+}
 
 function workshop(t: Test, name: string): Workshop {
   t.teardown(stopAllJobs);
@@ -181,7 +187,7 @@ function processPeer(name: string, script: string): Peer {
     description: name,
     role: 'rival',
     probe: () => ({ found: true, versions: [] }),
-    launch: ({ listenPort, backendPort }) => ({
+    one: ({ listenPort, backendPort }) => ({
       command: process.execPath,
       args: ['-e', script, String(listenPort), String(backendPort)],
       files: {},
@@ -189,7 +195,12 @@ function processPeer(name: string, script: string): Peer {
   };
 }
 
-const DIRECT: Peer = { ...processPeer('direct', ''), role: 'control', launch: () => undefined };
+const DIRECT: Peer = {
+  name: 'direct',
+  description: 'direct',
+  role: 'control',
+  probe: () => ({ found: true, versions: [] }),
+};
 const QUIET = { turn: () => undefined, done: () => undefined };
 
 /** The reason why proxies cannot run in this checkout, if any. */
@@ -207,7 +218,7 @@ t.test('a whole turn with a proxy that lies, and with one that dies', async (t) 
   }
   const shop = workshop(t, 'turn');
   const open = await tcpBulk.open(shop);
-  const runTurn = turnRunner(open, tcpBulk.cases[0], 1, shop.folder);
+  const runTurn = turnsOf(open, tcpBulk.cases[0], shop.folder);
   const peers = [processPeer('liar', LYING_PROXY), processPeer('dead', 'process.exit(7)'), DIRECT];
   const [liar, dead, direct] = await runRounds(peers, 1, runTurn, QUIET);
   t.match(
@@ -239,7 +250,7 @@ t.test('idle connections that were dropped are noticed', async (t) => {
     }).listen(listen, '127.0.0.1');
   `;
   const peers = [processPeer('keeps', proxy(60_000)), processPeer('drops', proxy(200))];
-  const runTurn = turnRunner(open, tcpIdle.cases[0], 1, shop.folder);
+  const runTurn = turnsOf(open, tcpIdle.cases[0], shop.folder);
   const [keeps, drops] = await runRounds(peers, 1, runTurn, QUIET);
   t.match(keeps, { failure: undefined, measurements: [{ value: Number }] });
   t.match(drops.failure, /closed before the answer|recv|send/);
