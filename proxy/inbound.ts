@@ -52,6 +52,9 @@ const PORT_IDLE_MS = 60_000;
 /** How long the transport header may take once TLS is there, in ms: Linkerd's. */
 const HEADER_MS = 10_000;
 
+/** So many characters of a name that a client made up are worth a place in the log. */
+const SHOWN_NAME = 100;
+
 /** Who may connect; see `PolicyMessage`. */
 export interface PolicySettings {
   readonly defaultPolicy: Policy;
@@ -184,6 +187,9 @@ export class Inbound implements OpeningOwner {
     const verdict = this.parts.tls.judge(connection.client, report);
     if ('problem' in verdict) return this.owner.refuse(connection, 'tls_identity', verdict.problem);
     connection.clientIdentity = verdict.identity;
+    if (connection.direct && verdict.identity === undefined) {
+      return this.owner.refuse(connection, 'policy', 'a direct connection needs a client with an identity');
+    }
     if (report.alpn === TRANSPORT_ALPN) {
       connection.stage = 'header';
       this.engine.resume(connection.client);
@@ -280,16 +286,16 @@ export class Inbound implements OpeningOwner {
     connection.held = connection.held.subarray(read.length);
     const { port, name } = read.header;
     if (name !== undefined && name !== '') {
-      return this.refuseHeader(connection, `it names ${JSON.stringify(name)}: this proxy is no gateway`);
+      return this.refuseHeader(
+        connection,
+        `it names ${JSON.stringify(name.slice(0, SHOWN_NAME))}: this proxy is no gateway`,
+      );
     }
     const at = connection.destination?.withPort(port);
     if (at === undefined) return this.refuseHeader(connection, 'there is no address to go with its port');
     if (!connection.direct) {
       if (port === connection.destination?.port) return this.enterApplication(connection);
       return this.refuseHeader(connection, `it names port ${port}, and the connection went to another`);
-    }
-    if (connection.clientIdentity === undefined) {
-      return this.owner.refuse(connection, 'policy', 'a direct connection needs a client with an identity');
     }
     if (this.parts.host.isOwn(at)) {
       return this.owner.refuse(

@@ -56,7 +56,12 @@ export class Opening {
     connection.openingDue = false;
     connection.scanned = 0;
     this.engine.resume(connection.client);
-    if (connection.held.length > 0) return this.decide(connection);
+    // Dialled for its silence before its TLS began.
+    if (connection.upstreamStage === 'ready') this.engine.resume(connection.upstream);
+    if (connection.held.length > 0 || connection.heldUpstream.length > 0 || connection.upstreamEnded) {
+      return this.decide(connection);
+    }
+    if (connection.upstreamStage !== 'none') return;
     if (search.race && search.atOnce) return this.owner.silent(connection);
     this.engine.deadline(connection.client, search.race ? SILENCE_MS : OPENING_MS);
   }
@@ -64,6 +69,8 @@ export class Opening {
   /** Bytes of the client, or of an upstream that may speak first. */
   received(connection: ProxyConnection, socket: ConnectionId, bytes: Uint8Array): void {
     connection.hold(socket, bytes);
+    // That it speaks is all we want to know; the rest of what it says stays in the kernel.
+    if (socket === connection.upstream) this.engine.pause(socket);
     this.lookLater(connection);
   }
 
@@ -82,7 +89,9 @@ export class Opening {
   /** The client's deadline has passed. */
   timedOut(connection: ProxyConnection): void {
     const { held, search } = connection;
-    if (search?.race && held.length === 0) return this.owner.silent(connection);
+    if (search?.race && held.length === 0) {
+      return connection.upstream === 0 ? this.owner.silent(connection) : this.decide(connection);
+    }
     if (connection.scanned > 0) return this.owner.stalled(connection, OPENING_MS);
     const what =
       held.length === 0
@@ -95,8 +104,7 @@ export class Opening {
   decide(connection: ProxyConnection): void {
     const { held, heldUpstream, search } = connection;
     if (held.length > 0) return this.read(connection, search?.tls === true);
-    if (heldUpstream.length > 0 || connection.upstreamEnded)
-      return this.settle(connection, 'opaque', 'server');
+    if (heldUpstream.length > 0 || connection.upstreamEnded) return this.serverFirst(connection);
     // An end without a byte is for the application to make sense of.
     if (connection.clientEnded) this.settle(connection, 'opaque', 'client');
   }
@@ -109,6 +117,15 @@ export class Opening {
       connection.looking = false;
       this.owner.look(connection);
     });
+  }
+
+  /** A greeting must not overtake a ClientHello: whoever speaks TLS speaks at once, and could not make sense of it. */
+  private serverFirst(connection: ProxyConnection): void {
+    const quietMs = performance.now() - connection.openingSinceMs;
+    if (connection.search?.tls === true && quietMs < SILENCE_MS) {
+      return this.engine.deadline(connection.client, Math.ceil(SILENCE_MS - quietMs));
+    }
+    this.settle(connection, 'opaque', 'server');
   }
 
   private read(connection: ProxyConnection, tls: boolean): void {

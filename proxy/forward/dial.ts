@@ -92,8 +92,9 @@ export class Dialler {
 
   /** Its handshake succeeded. @returns whether it is who it should be, and the socket can carry bytes */
   secured(dialling: Dialling, report: TlsReport): boolean {
-    const { endpoint, upstream } = dialling;
-    if (endpoint?.tls === undefined) return false;
+    const { endpoint, upstream, upstreamFault } = dialling;
+    // Its time was up in the same batch, and its reset is on its way.
+    if (endpoint?.tls === undefined || upstreamFault !== undefined) return false;
     const problem = this.tls.judge(report, endpoint.tls);
     if (problem !== undefined) {
       dialling.upstreamFault = { detail: problem, errno: ERRNO.eproto };

@@ -2,7 +2,7 @@
 import { MessageBody } from '../http/body.ts';
 import { equalsFolded, LOWER } from '../http/bytes.ts';
 import { type Head, PROTOCOL } from '../http/head.ts';
-import { FIELD, METHOD } from '../http/names.ts';
+import { METHOD } from '../http/names.ts';
 import { NO_BYTES, NO_ENDPOINTS, type ProxyConnection } from './connection.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { HttpUpstream } from './http-upstream.ts';
@@ -105,11 +105,17 @@ const IDEMPOTENT = new Uint8Array(16);
 for (const method of ['get', 'head', 'put', 'delete', 'options', 'trace'] as const)
   IDEMPOTENT[METHOD[method]] = 1;
 
+const ACCEPT = Buffer.from('accept', 'latin1');
 const JSON_TYPE = Buffer.from('application/json', 'latin1');
 
-function prefersJson(head: Head): boolean {
-  const field = head.find(FIELD.accept);
-  if (field < 0) return false;
-  const start = head.fields[4 * field + 2];
-  return equalsFolded(head.bytes, start, start + JSON_TYPE.length, JSON_TYPE, LOWER);
+function prefersJson({ bytes, fields, count }: Head): boolean {
+  for (let at = 0; at < 4 * count; at += 4) {
+    const isAccept =
+      fields[at + 1] - fields[at] === ACCEPT.length &&
+      equalsFolded(bytes, fields[at], fields[at + 1], ACCEPT, LOWER);
+    if (!isAccept) continue;
+    const start = fields[at + 2];
+    return equalsFolded(bytes, start, Math.min(start + JSON_TYPE.length, fields[at + 3]), JSON_TYPE, LOWER);
+  }
+  return false;
 }

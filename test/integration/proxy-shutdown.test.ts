@@ -79,7 +79,7 @@ for (const workers of [1, 2]) {
   t.test(`inbound closes after the delay, outbound when all was quiet: ${workers} workers`, async (t) => {
     const { proxy, outbound, inbound } = await bothSides(t, { grace: '10m', drainDelay: '300ms' }, workers);
     const held = await dial(t, inbound);
-    held.socket.write('x');
+    held.socket.write('!');
     await until(() => held.receivedBytes === 1, 'the echo');
     proxy.kill('SIGTERM');
     const stoppingMs = await timeOf(proxy, /^stopping$/);

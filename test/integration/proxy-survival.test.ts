@@ -84,7 +84,7 @@ t.test('a worker that throws is replaced; only its connections are reset', async
   for (const client of clients) {
     client.on('error', (error: NodeJS.ErrnoException) => errors.push(error.code));
     client.on('end', () => ends++);
-    client.write('x');
+    client.write('!');
     await once(client, 'data');
   }
   const openedBefore = await proxy.sum('tcp_open_total');
@@ -111,7 +111,7 @@ t.test('a worker that throws is replaced; only its connections are reset', async
     t.equal(String(answer), 'y', 'a connection of the other worker goes on');
     client.destroy();
   }
-  for (let i = 0; i < 20; i++) t.ok(await echoes(proxy.listeners[0], 'again'), 'new connections work');
+  for (let i = 0; i < 20; i++) t.ok(await echoes(proxy.listeners[0], '!again'), 'new connections work');
   t.equal(await proxy.sum('ferrule_worker_restarts_total'), 1);
   t.ok((await proxy.sum('tcp_open_total')) >= openedBefore + 40, 'counters do not go back');
 });
@@ -141,7 +141,7 @@ t.test('out of descriptors: accepting pauses without spinning, and resumes', asy
   for (const client of clients) client.destroy();
   await proxy.logged(/accepting again/);
   await eventually('a new connection works', async () => {
-    return (await echoes(proxy.listeners[0], 'hello').catch(() => false)) ? true : undefined;
+    return (await echoes(proxy.listeners[0], '!hello').catch(() => false)) ? true : undefined;
   });
   t.equal(await proxy.sum('ferrule_engine_accept_paused'), 0);
 });
