@@ -8,6 +8,7 @@ import { peer as haproxySpliceFull } from './peers/haproxy-splice-full.ts';
 import { peer as haproxySpliceLarge } from './peers/haproxy-splice-large.ts';
 import { peer as haproxyTls16k } from './peers/haproxy-tls-16k.ts';
 import { peer as haproxyTls64k } from './peers/haproxy-tls-64k.ts';
+import { peer as haproxyTls256k } from './peers/haproxy-tls-256k.ts';
 import { peer as minimalNode } from './peers/minimal-node.ts';
 import { peer as minimalNodeMlkem } from './peers/minimal-node-mlkem.ts';
 import { peer as minimalSystem } from './peers/minimal-system.ts';
@@ -30,6 +31,7 @@ export const PEERS: readonly Peer[] = [
   haproxySpliceLarge,
   haproxyTls16k,
   haproxyTls64k,
+  haproxyTls256k,
   nginxStream,
   minimalSystem,
   minimalNode,

@@ -1,6 +1,6 @@
 /** The main thread: puts the parts of a proxy together and takes them apart again. Never on the data path. */
 import { type AdminServer, startAdmin } from './admin/admin.ts';
-import { changedSettings } from './config/changes.ts';
+import { changedSettings, takeOver } from './config/changes.ts';
 import { type Config, describeConfig } from './config/config.ts';
 import { addControlMetrics } from './control/control-metrics.ts';
 import { Discovery } from './control/discovery.ts';
@@ -33,14 +33,6 @@ export interface RunningProxy extends Stoppable {
   /** Ends everything now; open connections are reset. */
   stop(): Promise<void>;
 }
-
-/** What a running proxy takes over from a changed configuration. Of `inbound.ports` the policies alone. */
-const RELOADABLE: readonly string[] = [
-  'inbound.defaultPolicy',
-  'inbound.clusterNetworks',
-  'inbound.ports',
-  'log.level',
-];
 
 /**
  * Runs until SIGTERM, SIGINT or a request to the admin port, and then as long as `drain` says; a second signal ends it at once.
@@ -91,6 +83,7 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
   const identity = followIdentity(config, (newest) => workers?.setIdentity(newest));
   const listeners = new Listeners(listenerRequests(config), config.workers);
   addControlMetrics(registry, VERSION, discovery, identity);
+  let inForce = config;
   let workers: Workers | undefined;
   let admin: AdminServer | undefined;
   const stopAll = async (): Promise<void> => {
@@ -107,13 +100,10 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
       context: {
         readiness: () => readiness(workers, discovery, identity, lifecycle),
         metrics: () => registry.render(),
-        config: () => describeConfig(config),
+        config: () => describeConfig({ ...inForce, log: { ...inForce.log, level: log.level } }),
         env: process.env,
         getLogLevel: () => log.level,
-        setLogLevel: (level: LogLevel) => {
-          log.level = level;
-          workers?.announce({ type: 'log-level', level });
-        },
+        setLogLevel: (level: LogLevel) => setLogLevel(level, workers),
         shutDown: () => lifecycle.stop('/shutdown'),
         applicationStarted: () => lifecycle.applicationStarted(),
       },
@@ -148,28 +138,30 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
       listeners.close(side);
     },
     unready: () => readiness(running, discovery, identity, lifecycle).reasons,
-    reconfigure: (newer) => reconfigure(config, newer, running),
+    reconfigure: (newer) => {
+      inForce = reconfigure(inForce, newer, running);
+    },
     stop: stopAll,
   };
 }
 
-/** What cannot be taken over is named, and stays as it was at the start. */
-function reconfigure(running: Config, newer: Config, workers: Workers): void {
-  const listeners = ({ inbound }: Config) =>
-    inbound.ports.map(({ listen, port }) => `${listen}=${port}`).join();
-  const samePorts = listeners(running) === listeners(newer);
-  const ignored = changedSettings(running, newer).filter(
-    (name) => !RELOADABLE.includes(name) || (name === 'inbound.ports' && !samePorts),
-  );
+/**
+ * Takes over what may change in a running proxy, and names what may not.
+ * @returns what is in force now
+ */
+function reconfigure(inForce: Config, newer: Config, workers: Workers): Config {
+  const next = takeOver(inForce, newer);
+  const ignored = changedSettings(next, newer);
   if (ignored.length > 0) log.warn('these changes need a restart', { settings: ignored.join(', ') });
-  const policies = policyMessage(newer);
-  workers.announce({
-    type: 'policies',
-    policies: samePorts ? policies : { ...policies, ports: policyMessage(running).ports },
-  });
-  log.level = newer.log.level;
-  workers.announce({ type: 'log-level', level: newer.log.level });
+  workers.announce({ type: 'policies', policies: policyMessage(next) });
+  setLogLevel(next.log.level, workers);
   log.info('configuration read again');
+  return next;
+}
+
+function setLogLevel(level: LogLevel, workers: Workers | undefined): void {
+  log.level = level;
+  workers?.announce({ type: 'log-level', level });
 }
 
 function policyMessage({ inbound }: Config): PolicyMessage {

@@ -1,7 +1,7 @@
 /** As tcp-bulk, through two proxies with mutual TLS between them. */
 
 import type { Scenario } from '../harness/model.ts';
-import { bulkCases, openBulk } from './tcp-bulk.ts';
+import { bulkCases, GB, openBulk } from './tcp-bulk.ts';
 
 export const scenario: Scenario = {
   name: 'mtls-bulk',
@@ -11,5 +11,5 @@ export const scenario: Scenario = {
   layout: 'pair',
   hasControl: true,
   cases: bulkCases(0.7),
-  open: openBulk,
+  open: (workshop) => openBulk(workshop, 0.5 * GB),
 };

@@ -4,12 +4,9 @@ import { startBulkBackend, transfer, type Way } from '../backends/bulk.ts';
 import { type LoadResult, measureLoad } from '../harness/load.ts';
 import type { Case, Measurement, OpenScenario, Scenario, Turn, Workshop } from '../harness/model.ts';
 
-const GB = 1e9;
+export const GB = 1e9;
 /** Several times all buffers on the way, and a moment's work when every byte is compared. */
 const VERIFY_BYTES = 256e6;
-/** About a second at the speed of these proxies; says how much to move in the measured time. */
-const WARM_UP_BYTES = 2 * GB;
-
 /** Enough for a full exchange, and nothing that takes time. */
 const EXCHANGE_BYTES = 1000;
 
@@ -25,14 +22,21 @@ export function bulkCases(atMost: number): Case[] {
   }));
 }
 
-/** Opens the scenario; what is between client and backend makes no difference to it. */
-export async function openBulk(workshop: Workshop): Promise<OpenScenario> {
+/**
+ * Opens the scenario; what is between client and backend makes no difference to it.
+ * @param warmUpBytes about a second at the speed of the proxies; says how much to move in the measured time
+ */
+export async function openBulk(workshop: Workshop, warmUpBytes: number): Promise<OpenScenario> {
   const tool = await workshop.tool('bulk');
   const backendPort = await startBulkBackend(tool);
-  return { backendPort, measure: (name, turn) => measureBulk(tool, name as Way, turn) };
+  return { backendPort, measure: (name, turn) => measureBulk({ tool, warmUpBytes }, name as Way, turn) };
 }
 
-async function measureBulk(tool: string, way: Way, turn: Turn): Promise<Measurement> {
+async function measureBulk(
+  { tool, warmUpBytes }: { readonly tool: string; readonly warmUpBytes: number },
+  way: Way,
+  turn: Turn,
+): Promise<Measurement> {
   let bytesPerSecond = 0;
   return measureLoad(turn, {
     scale: 1,
@@ -43,7 +47,7 @@ async function measureBulk(tool: string, way: Way, turn: Turn): Promise<Measurem
       await transfer(tool, port, way, VERIFY_BYTES, true);
     },
     async warmUp({ port }) {
-      const { bytes, seconds } = await transfer(tool, port, way, WARM_UP_BYTES, false);
+      const { bytes, seconds } = await transfer(tool, port, way, warmUpBytes, false);
       bytesPerSecond = bytes / seconds;
     },
     async load({ port }): Promise<LoadResult> {
@@ -61,5 +65,5 @@ export const scenario: Scenario = {
   layout: 'one',
   hasControl: true,
   cases: bulkCases(0.85),
-  open: openBulk,
+  open: (workshop) => openBulk(workshop, 2 * GB),
 };

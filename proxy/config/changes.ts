@@ -2,7 +2,29 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Config, describeConfig, type Json } from './config.ts';
 
-/** Names of the settings that differ, dotted as in the file; `inbound.ports` where any of its policies does. */
+/**
+ * What is in force once a running proxy has read `newer`: its policies and log level; everything else stays as it is in force
+ * now. A listener keeps its place, and has the policy `newer` gives to the same `listen` and `port`; one that `newer` no longer
+ * has goes on with its policy until the restart that closes it.
+ */
+export function takeOver(inForce: Config, newer: Config): Config {
+  const { defaultPolicy, clusterNetworks } = newer.inbound;
+  // Each once: several listeners of one port may take any free port (`listen` with port 0).
+  const unmatched = [...newer.inbound.ports];
+  const ports = inForce.inbound.ports.map((entry) => {
+    const index = unmatched.findIndex(
+      ({ listen, port }) => port === entry.port && String(listen) === String(entry.listen),
+    );
+    return index === -1 ? entry : unmatched.splice(index, 1)[0];
+  });
+  return {
+    ...inForce,
+    inbound: { ...inForce.inbound, defaultPolicy, clusterNetworks, ports },
+    log: { ...inForce.log, level: newer.log.level },
+  };
+}
+
+/** Names of the settings that differ, dotted as in the file. */
 export function changedSettings(before: Config, after: Config): string[] {
   return differing(describeConfig(before), describeConfig(after), '').filter((name) => name !== 'file');
 }

@@ -11,10 +11,14 @@ const [tokens, values] = [TOKEN, VALUE];
 const { tab: TAB, lf: LF, cr: CR, space: SPACE, colon: COLON } = BYTE;
 const MOST_FIELDS = MAX_FIELDS;
 
+const NOTHING = new Uint8Array(0);
+
 /** Where the fields of a message are. Reused: each reading overwrites it. */
 export class FieldIndex {
   /** What all offsets point into. */
-  bytes: Uint8Array = new Uint8Array(0);
+  bytes: Uint8Array = NOTHING;
+  private viewed: Uint8Array = NOTHING;
+  private view: DataView = new DataView(NOTHING.buffer);
   /** Of the first field line. */
   fieldsStart = 0;
   /** Behind the blank line. */
@@ -26,6 +30,16 @@ export class FieldIndex {
   readonly ids = new Uint8Array(MAX_FIELDS);
   /** 1: belongs to this hop or to the framing; it is not forwarded, and no later stage may act on it. */
   readonly dropped = new Uint8Array(MAX_FIELDS);
+
+  /** Makes `bytes` what offsets point into. Returns a view of them, made anew only for other bytes than the last time. */
+  attach(bytes: Uint8Array): DataView {
+    if (this.viewed !== bytes) {
+      this.viewed = bytes;
+      this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    }
+    this.bytes = bytes;
+    return this.view;
+  }
 
   /** The first field of that name, in lower case, that is not dropped, or -1. For names that FIELD does not have. */
   find(name: Uint8Array): number {
@@ -50,13 +64,13 @@ export class FieldIndex {
  */
 export function readFields(index: FieldIndex, bytes: Uint8Array, from: number, limit: number): number {
   const { fields, ids, dropped } = index;
-  index.bytes = bytes;
+  const view = index.attach(bytes);
   index.fieldsStart = from;
   let count = 0;
   for (let at = from; at < limit; at += 2) {
     const nameStart = at;
     while (at < limit && tokens[bytes[at]] !== 0) at++;
-    if (at === limit) return 0;
+    if (at === limit) return MORE;
     if (bytes[at] !== COLON || nameStart === at) return lastLine(index, count, nameStart, at, limit);
     if (count === MOST_FIELDS) return -PROBLEM.tooManyFields;
     const slot = 4 * count;
@@ -67,14 +81,34 @@ export function readFields(index: FieldIndex, bytes: Uint8Array, from: number, l
     at++;
     while (at < limit && (bytes[at] === SPACE || bytes[at] === TAB)) at++;
     fields[slot + 2] = at;
-    while (at < limit && values[bytes[at]] !== 0) at++;
+    at = valueStop(bytes, view, at, limit);
     let valueEnd = at;
     // An empty value ends before the colon at the latest, which is no blank.
     while (bytes[valueEnd - 1] === SPACE || bytes[valueEnd - 1] === TAB) valueEnd--;
     fields[slot + 3] = Math.max(valueEnd, fields[slot + 2]);
     if (at + 1 >= limit || bytes[at] !== CR || bytes[at + 1] !== LF) return lineEnd(bytes, at, limit);
   }
-  return 0;
+  return MORE;
+}
+
+/**
+ * Where a value stops that goes on at `at`: at the first byte that no value has, or `limit`. Visible ASCII is passed four bytes at a
+ * time, most of every value; what is behind the first other byte (a tab or obs-text, which are allowed) one by one.
+ */
+function valueStop(bytes: Uint8Array, view: DataView, at: number, limit: number): number {
+  let stop = at;
+  for (const last = limit - 4; stop <= last; stop += 4) {
+    const four = view.getInt32(stop, true);
+    // The top bit of a byte is set in one of these when it is above 0x7f, below 0x20 or 0x7f. Borrows and carries come
+    // only from such a byte, so that the lowest one is told exactly.
+    const odd = (four | (four - 0x20202020) | (four + 0x01010101)) & 0x80808080;
+    if (odd !== 0) {
+      stop += (31 - Math.clz32(odd & -odd)) >> 3;
+      break;
+    }
+  }
+  while (stop < limit && values[bytes[stop]] !== 0) stop++;
+  return stop;
 }
 
 /** The offset behind the CR LF at `at`, MORE, or a negated PROBLEM. */

@@ -1,9 +1,8 @@
 /**
  * A message head as offsets: what request.ts and response.ts fill and write.ts reads.
  *
- * What is more than first agreed: `framing` (what was announced; a HEAD response announces what it does not send) beside
- * `body` (what follows); `pathStart`, `pathEnd`; `targetNamesHost`; the Upgrade value and `protocol`; `teTrailers`;
- * `keepMesh`. The readers are in request.ts and response.ts, limits in problems.ts, FIELD and METHOD in names.ts.
+ * `framing` is what was announced, `body` what follows: a HEAD response announces what it does not send. The readers are in
+ * request.ts and response.ts, limits in problems.ts, FIELD and METHOD in names.ts.
  */
 import { FieldIndex } from './fields.ts';
 import { METHOD } from './names.ts';

@@ -216,6 +216,8 @@ function readOption(head: Head, start: number, end: number): number {
   const named = fieldId(bytes, start, end);
   if (named === HOST || named === CONTENT_LENGTH) return -PROBLEM.connectionNamesFraming;
   if (named === MESH) return 0;
+  // Whoever is behind us does not see it, and would never say 100.
+  if (named === EXPECT) head.expectContinue = false;
   for (let i = 0; i < head.count; i++) {
     if (ids[i] === named && sameFolded(bytes, start, end, fields[4 * i], fields[4 * i + 1])) dropped[i] = 1;
   }

@@ -97,8 +97,9 @@ function putByte(bytes: Uint8Array, at: number, end: number, out: Uint8Array, to
     out[to] = byte;
     return plain[byte] === 0 ? -PROBLEM.pathByte : 1;
   }
-  const high = at + 2 < end ? hex[bytes[at + 1]] : 0xff;
-  const low = at + 2 < end ? hex[bytes[at + 2]] : 0xff;
+  if (at + 2 >= end) return -PROBLEM.pathPercent;
+  const high = hex[bytes[at + 1]];
+  const low = hex[bytes[at + 2]];
   if (high === 0xff || low === 0xff) return -PROBLEM.pathPercent;
   const decoded = high * 16 + low;
   if (decoded === 0) return -PROBLEM.pathEncodedNul;

@@ -55,6 +55,7 @@ export const PROBLEM = {
   pathPercent: 36,
   pathAboveRoot: 37,
   pathDotParameter: 38,
+  connectWithBody: 39,
 } as const;
 
 /** A problem for people and for the client's answer. */
@@ -104,6 +105,8 @@ const TEXTS: Readonly<Record<number, string>> = {
   [PROBLEM.pathByte]: 'the path has a byte that must be percent-encoded',
   [PROBLEM.pathPercent]: 'the path has a percent sign without two hexadecimal digits',
   [PROBLEM.pathAboveRoot]: 'the path leads above its root',
+  [PROBLEM.connectWithBody]:
+    'CONNECT announces a body, which could be taken for the first bytes of the tunnel',
   [PROBLEM.pathDotParameter]: 'the path has a dot segment with parameters (..;)',
 };
 

@@ -39,6 +39,8 @@ export function readRequestHead(head: Head, bytes: Uint8Array, from: number, to:
   if (problem !== 0) return problem;
   if (head.framing === FRAMING.chunked) head.body = BODY.chunked;
   else if (head.contentLength > 0) head.body = BODY.length;
+  // CONNECT has no content (RFC 9110 section 9.3.6), and its recipients disagree about one (Traefik CVE-2026-71324).
+  if (head.method === CONNECT && head.body !== BODY.none) return -PROBLEM.connectWithBody;
   return end;
 }
 

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import t from 'tap';
+import { parse, stringify } from 'yaml';
 import { serveEcho } from '../support/exchange.ts';
 import { makeIdentities } from '../support/identities.ts';
 import { listenerFor, serviceYaml, startTestProxy } from '../support/proxy.ts';
@@ -55,6 +56,54 @@ t.test('SIGHUP: stricter policies cut those they refuse, and nobody else', async
   late.write('!');
   t.equal((await once(late, 'error'))[0].code, 'ECONNRESET', 'new ones are judged by the new policy');
   await inbound.idle();
+});
+
+t.test('SIGHUP: a listener that comes or goes does not bring the policies of the start back', async (t) => {
+  if (HOST === undefined) {
+    t.plan(0, 'this host has no IPv4 address besides loopback');
+    return;
+  }
+  const echo = await serveEcho(t);
+  const identities = await makeIdentities(t);
+  const application = { port: echo.address.port, policy: 'all-unauthenticated' };
+  const ports = [
+    { listen: '127.0.0.1:0', ...application },
+    { listen: '0.0.0.0:0', ...application },
+  ];
+  const proxy = await startTestProxy(t, {
+    identity: (await identities.make('api')).settings,
+    inbound: { ports },
+  });
+  const { port } = proxy.listeners[1];
+  const refused = async () => {
+    const client = connect({ port, host: HOST });
+    client.write('x');
+    return (await Promise.race([once(client, 'error'), once(client, 'data')]))[0].code === 'ECONNRESET';
+  };
+  const inForce = async () => (await proxy.configuration()).inbound as { ports: unknown[] };
+  const reread = async (...newer: object[]) => {
+    const from = proxy.records.length;
+    proxy.rewriteConfig((text) => stringify({ ...parse(text), inbound: { listen: [], ports: newer } }));
+    proxy.kill('SIGHUP');
+    await proxy.logged(/configuration read again/, from);
+    return proxy.records.slice(from).map(({ settings }) => settings)[0];
+  };
+  t.equal(await refused(), false);
+  const strict = { ...ports[1], policy: 'all-authenticated' };
+  t.equal(await reread(ports[0], strict), undefined);
+  t.equal(await refused(), true);
+  t.match(await inForce(), { ports: [ports[0], strict] }, '/config says so');
+  const third = { ...application, listen: '127.0.0.2:0' };
+  t.equal(await reread(ports[0], strict, third), 'inbound.ports');
+  t.equal(await refused(), true, 'one more listener');
+  t.match((await inForce()).ports, [ports[0], strict], 'which is not there yet');
+  t.equal(await reread(third, { ...strict, policy: 'deny' }), 'inbound.ports');
+  t.equal(await refused(), true, 'one less, and others in other places');
+  t.match(await inForce(), { ports: [ports[0], { policy: 'deny' }] });
+  t.equal(await reread(third), 'inbound.ports');
+  t.equal(await refused(), true, 'what the file no longer has goes on as it was');
+  t.equal(await reread(...ports), undefined, 'back to the start');
+  t.equal(await refused(), false);
 });
 
 t.test('SIGHUP: what needs a restart is named, and mistakes change nothing', async (t) => {

@@ -32,6 +32,9 @@ const POLL_MS = 10;
 /** Clock ticks of /proc/PID/stat per second: fixed by the kernel's user interface on every architecture Node runs on. */
 const TICKS_PER_SECOND = 100;
 
+/** Where the proxy writes the token of its admin port, in its folder. */
+const TOKEN_FILE = 'admin-token';
+
 /** Gauges that are 0 when nobody is connected. */
 const IDLE_GAUGES = [
   'tcp_open_connections',
@@ -159,15 +162,18 @@ export class TestProxy {
 
   /** Every series with its value. */
   async samples(): Promise<ReadonlyMap<string, number>> {
-    const text = await new Promise<string>((resolve, reject) => {
-      get(`http://${this.admin}/metrics`, { agent: false }, (response) => {
-        response
-          .setEncoding('utf8')
-          .toArray()
-          .then((parts) => resolve(parts.join('')), reject);
-      }).on('error', reject);
-    });
-    return parseExposition(text).samples;
+    return parseExposition(await this.fetch('/metrics')).samples;
+  }
+
+  /** Why it is not ready, as /ready says it. */
+  reasons(): Promise<string> {
+    return this.fetch('/ready');
+  }
+
+  /** What /config says is in force. */
+  async configuration(): Promise<{ readonly [section: string]: unknown }> {
+    const token = readFileSync(join(this.folder, TOKEN_FILE), 'utf8').trim();
+    return JSON.parse(await this.fetch('/config', { authorization: `Bearer ${token}` }));
   }
 
   /** Waits until a sum is what it should be. */
@@ -211,6 +217,17 @@ export class TestProxy {
     return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
   }
 
+  private fetch(path: string, headers: Readonly<Record<string, string>> = {}): Promise<string> {
+    return new Promise((resolve, reject) => {
+      get(`http://${this.admin}${path}`, { agent: false, headers }, (response) => {
+        response
+          .setEncoding('utf8')
+          .toArray()
+          .then((parts) => resolve(parts.join('')), reject);
+      }).on('error', reject);
+    });
+  }
+
   private take(text: string): void {
     const lines = (this.partial + text).split('\n');
     this.partial = lines.pop()!;
@@ -230,7 +247,7 @@ export function launchProxy(t: Test, start: ProxyStart): TestProxy {
       outbound: { listen: [], ...start.outbound },
       inbound: { listen: [], ...start.inbound },
       workers: start.workers ?? 1,
-      admin: { listen: '127.0.0.1:0', tokenFile: join(folder, 'admin-token') },
+      admin: { listen: '127.0.0.1:0', tokenFile: join(folder, TOKEN_FILE) },
       shutdown: start.shutdown ?? { grace: '5s', drainDelay: '0s' },
       log: { format: 'json' },
     }),
