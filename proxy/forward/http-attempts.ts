@@ -60,12 +60,12 @@ export class HttpAttempts implements HttpConnectionsOwner {
     this.retained = new Retained(engine);
   }
 
-  /** Sends a request whose head has just been read. */
-  start(exchange: Exchange, head: Head): void {
+  /** Sends a request whose head has just been read. `path`: its canonical form, where that is another. */
+  start(exchange: Exchange, head: Head, path: Uint8Array | null): void {
     exchange.tried = NO_ENDPOINTS;
     exchange.replays = 0;
     exchange.startedMs = performance.now();
-    this.keepHead(exchange, head);
+    this.keepHead(exchange, head, path);
     this.attempt(exchange, undefined);
   }
 
@@ -253,12 +253,13 @@ export class HttpAttempts implements HttpConnectionsOwner {
     }
   }
 
-  private keepHead(exchange: Exchange, head: Head): void {
+  private keepHead(exchange: Exchange, head: Head, path: Uint8Array | null): void {
     const { options } = this;
     const upgrade = exchange.phase === 'tunnel' && head.method !== METHOD.connect;
     options.framing = head.framing;
     options.contentLength = head.contentLength;
     options.connection = upgrade ? CONNECTION.upgrade : CONNECTION.none;
+    options.path = path;
     options.extra = exchange.fields.length > 0 ? exchange.fields : null;
     options.host = head.authorityStart === head.authorityEnd ? hostOf(exchange) : null;
     const room = headRoom(head, options);

@@ -6,6 +6,7 @@
 import { encodeAnswer } from '../http/answer.ts';
 import { BODY, FRAMING, type Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
+import { canonicalPath } from '../http/path.ts';
 import { describeProblem } from '../http/problems.ts';
 import { CONNECTION, headRoom, WriteOptions, writeResponseHead } from '../http/write.ts';
 import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
@@ -93,7 +94,9 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
 
   requestHead(exchange: Exchange, head: Head): void {
     exchange.begin(head);
-    this.attempts.start(exchange, head);
+    const path = hasPath(head) ? canonicalPath(head.bytes, head.pathStart, head.pathEnd) : 0;
+    if (typeof path === 'number' && path < 0) return this.requestProblem(exchange, -path, 0);
+    this.attempts.start(exchange, head, path === 0 ? null : (path as Uint8Array));
   }
 
   requestBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number {
@@ -272,6 +275,10 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     const at = engine.reserve(headRoom(head, options));
     engine.sendBuilt(exchange.connection.client, writeResponseHead(head, options, engine.slab, at));
   }
+}
+
+function hasPath({ form }: Head): boolean {
+  return form === 'origin' || form === 'absolute';
 }
 
 /** What is announced again: of a HEAD response that too which does not follow. */
