@@ -1,7 +1,8 @@
 /** `ferrule identity inspect`: what certificates say, and everything that is wrong with them. */
 import { readFile } from 'node:fs/promises';
 import { duration, Mistake } from '../config/kinds.ts';
-import { CLOCK_TOLERANCE_MS, chainProblem, workloadProblems } from '../control/own-certificate.ts';
+import { judgeChain, workloadProblems } from '../control/own-certificate.ts';
+import { roughly, timeProblem } from '../control/validity.ts';
 import { type Certificate, readCertificates } from '../control/x509.ts';
 import { EXIT, UserError } from '../core/errors.ts';
 import { type CertificateName, readPeerIdentity } from '../core/identity.ts';
@@ -133,7 +134,9 @@ function untrusted(
   nowMs: number,
 ): string | undefined {
   const isAnchor = anchors.some(({ x509 }) => x509.raw.equals(chain[0].x509.raw));
-  return isAnchor ? undefined : chainProblem(chain, anchors, nowMs);
+  if (isAnchor) return undefined;
+  const verdict = judgeChain(chain, anchors, nowMs);
+  return typeof verdict === 'string' ? verdict : undefined;
 }
 
 function factsOf(
@@ -168,19 +171,13 @@ function authorityProblems({ isCa, keyUsages }: Certificate): string[] {
   return keyUsages?.includes('keyCertSign') === false ? ['its key usage lacks keyCertSign'] : [];
 }
 
-function timeProblems({ notBeforeMs, notAfterMs }: Certificate, nowMs: number, marginMs: number): string[] {
-  const clock = `our clock says ${new Date(nowMs).toISOString()}`;
-  const end = new Date(notAfterMs).toISOString();
-  const left = notAfterMs - nowMs;
-  if (left <= 0) return [`expired at ${end}, ${roughly(-left)} ago; ${clock}`];
-  const problems: string[] = [];
-  if (notBeforeMs > nowMs + CLOCK_TOLERANCE_MS) {
-    const start = new Date(notBeforeMs).toISOString();
-    problems.push(`not valid before ${start}, in ${roughly(notBeforeMs - nowMs)}; ${clock}`);
-  }
-  if (left < marginMs)
-    problems.push(`expires at ${end}, in ${roughly(left)}, sooner than asked for; ${clock}`);
-  return problems;
+function timeProblems(certificate: Certificate, nowMs: number, marginMs: number): string[] {
+  const problem = timeProblem(certificate, 'it', nowMs);
+  const left = certificate.notAfterMs - nowMs;
+  if (left <= 0 || left >= marginMs) return problem === undefined ? [] : [problem];
+  const [end, now] = [certificate.notAfterMs, nowMs].map((ms) => new Date(ms).toISOString());
+  const soon = `it expires at ${end}, in ${roughly(left)}, sooner than asked for; our clock says ${now}`;
+  return problem === undefined ? [soon] : [problem, soon];
 }
 
 function describe({ file, now, ok, certificates, chain, chainProblem: problem }: Inspection): string {
@@ -219,13 +216,4 @@ function escaped(character: string): string {
 
 function remaining(seconds: number): string {
   return seconds < 0 ? `expired ${roughly(-seconds * 1000)} ago` : `${roughly(seconds * 1000)} left`;
-}
-
-/** Two units at the most: nobody counts the seconds of a year. */
-function roughly(ms: number): string {
-  const minutes = Math.floor(ms / 60_000);
-  const hours = Math.floor(minutes / 60);
-  if (hours >= 48) return `${Math.floor(hours / 24)} d ${hours % 24} h`;
-  if (hours > 0) return `${hours} h ${minutes % 60} min`;
-  return minutes > 0 ? `${minutes} min` : `${Math.floor(ms / 1000)} s`;
 }

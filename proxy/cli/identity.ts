@@ -1,11 +1,11 @@
 /** `ferrule identity`: makes a development authority, issues certificates from it, and says what is wrong with certificates. */
-import { createPrivateKey } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { duration, type Kind, Mistake } from '../config/kinds.ts';
 import { createAuthority, issueCertificate, type KeyKind } from '../control/certificates.ts';
-import { type Certificate, readCertificates } from '../control/x509.ts';
+import { timeProblem } from '../control/validity.ts';
+import { type Certificate, readCertificates, readPrivateKey } from '../control/x509.ts';
 import { EXIT, UserError } from '../core/errors.ts';
 import { readPeerIdentity } from '../core/identity.ts';
 import { nearest } from '../core/nearest.ts';
@@ -181,15 +181,13 @@ async function readAuthority(folder: string): Promise<Authority> {
   const certificates = readCertificates(certificatePem, certificateFile);
   const [issuer] = certificates;
   if (!issuer.isCa) throw new UserError(`${certificateFile}: its first certificate is not an authority's`);
-  const now = Date.now();
-  if (issuer.notAfterMs <= now) {
-    const end = new Date(issuer.notAfterMs).toISOString();
+  const problem = timeProblem(issuer, certificateFile, Date.now());
+  if (problem !== undefined) {
     throw new UserError(
-      `${certificateFile} expired at ${end}; our clock says ${new Date(now).toISOString()}. ` +
-        'Make a new authority with `ferrule identity ca`',
+      `${problem}. Unless that is wrong, make a new authority with \`ferrule identity ca\``,
     );
   }
-  if (!issuer.x509.checkPrivateKey(readKey(keyPem, keyFile))) {
+  if (!issuer.x509.checkPrivateKey(readPrivateKey(keyPem, keyFile))) {
     throw new UserError(`${keyFile} is not the key of the first certificate of ${certificateFile}`);
   }
   const anchors = certificates.filter(({ x509 }) => x509.checkIssued(x509));
@@ -197,14 +195,6 @@ async function readAuthority(folder: string): Promise<Authority> {
     throw new UserError(`${certificateFile} has no root: append the certificate that proxies are to trust`);
   }
   return { certificatePem, keyPem, certificates, anchorsPem: anchors.map(({ pem }) => pem).join('') };
-}
-
-function readKey(pem: string, path: string) {
-  try {
-    return createPrivateKey(pem);
-  } catch (cause) {
-    throw new UserError(`${path} holds no private key (PEM, not encrypted)`, undefined, { cause });
-  }
 }
 
 /** @throws UserError when the one asked for is not the authority's */

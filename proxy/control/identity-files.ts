@@ -5,7 +5,13 @@
 import { readFile } from 'node:fs/promises';
 import { log } from '../core/log.ts';
 import type { OwnIdentity } from '../model/messages.ts';
-import { type IdentityTexts, readOwnCertificate } from './own-certificate.ts';
+import {
+  type IdentityTexts,
+  judgeChain,
+  type OwnCertificate,
+  readOwnCertificate,
+} from './own-certificate.ts';
+import { timeProblem } from './validity.ts';
 
 /**
  * How often the files are read, in ms. Reading is what sees every way of replacing them (renames, links, mounts); three small
@@ -25,6 +31,12 @@ const PATIENCE_MS = 3_000;
 /** A certificate that ends this soon is worth a warning at every start and reload, in ms. */
 const SOON_MS = 3_600_000;
 
+/**
+ * From this long before the end of what we have, the files are judged again at every look, in ms: another way to a trust anchor
+ * may have become valid since they were read.
+ */
+const LAST_MS = 60_000;
+
 /** Where the files are. */
 export interface IdentityPaths {
   readonly certificate: string;
@@ -34,8 +46,6 @@ export interface IdentityPaths {
 
 /** Follows the files and hands out identities. */
 export class IdentityFiles {
-  /** The newest good one. */
-  current: OwnIdentity | undefined;
   /** Changes that were taken over, the first reading included. */
   reloads = 0;
   /** Changes that could not be used. */
@@ -44,6 +54,10 @@ export class IdentityFiles {
   private readonly onChange: (identity: OwnIdentity) => void;
   private readonly lookMs: number;
   private seen: IdentityTexts | undefined;
+  /** The newest good one. */
+  private own: OwnCertificate | undefined;
+  /** That it has ended was told. */
+  private ended = false;
   /** What the last failure was about. */
   private refused: IdentityTexts | undefined;
   private problem: string | undefined;
@@ -59,6 +73,11 @@ export class IdentityFiles {
     this.lookMs = lookMs;
   }
 
+  /** The newest good one, also when it has ended. */
+  get current(): OwnIdentity | undefined {
+    return this.own?.identity;
+  }
+
   /** Reads the files, and follows them from then on. Never rejects: files that are not good yet may be later. */
   async start(): Promise<void> {
     await this.look();
@@ -72,10 +91,9 @@ export class IdentityFiles {
 
   /** Why we cannot prove who we are; undefined when we can. */
   unready(nowMs: number = Date.now()): string | undefined {
-    if (this.current === undefined) return `identity: ${this.problem ?? 'not read yet'}`;
-    if (this.current.notAfterMs > nowMs) return undefined;
-    const end = new Date(this.current.notAfterMs).toISOString();
-    return `identity: the certificate expired at ${end}; our clock says ${new Date(nowMs).toISOString()}`;
+    if (this.own === undefined) return `identity: ${this.problem ?? 'not read yet'}`;
+    const problem = endProblem(this.own, nowMs);
+    return problem === undefined ? undefined : `identity: ${problem}`;
   }
 
   private async look(): Promise<void> {
@@ -88,6 +106,7 @@ export class IdentityFiles {
       this.fail((error as Error).message);
     }
     if (this.closed) return;
+    this.watchEnd(Date.now());
     this.timer = setTimeout(() => void this.look(), this.lookMs);
     this.timer.unref();
   }
@@ -100,9 +119,9 @@ export class IdentityFiles {
       texts = await this.read();
       if (this.closed || !sameTexts(texts, first)) return;
     }
-    let identity: OwnIdentity;
+    let own: OwnCertificate;
     try {
-      identity = readOwnCertificate(texts, this.reloads + 1, Date.now());
+      own = readOwnCertificate(texts, this.reloads + 1, Date.now());
     } catch (error) {
       // Judged again at every look, since a certificate becomes valid with time, but told of once: the text has the time in it.
       if (!sameTexts(texts, this.refused) && this.fail((error as Error).message)) this.refused = texts;
@@ -111,9 +130,22 @@ export class IdentityFiles {
     this.seen = texts;
     this.recovered();
     this.reloads++;
-    this.current = identity;
-    this.tell(identity);
-    this.onChange(identity);
+    this.own = own;
+    this.ended = false;
+    this.tell(own);
+    this.onChange(own.identity);
+  }
+
+  /** Files that nobody touches end all the same. */
+  private watchEnd(nowMs: number): void {
+    if (this.own === undefined) return;
+    if (nowMs >= this.own.end.notAfterMs - LAST_MS) {
+      const end = judgeChain(this.own.chain, this.own.anchors, nowMs);
+      if (typeof end !== 'string') this.own = { ...this.own, end };
+    }
+    const problem = endProblem(this.own, nowMs);
+    if (problem !== undefined && !this.ended) log.error(`identity: ${problem}`, { ...this.paths });
+    this.ended = problem !== undefined;
   }
 
   private recovered(): void {
@@ -153,7 +185,10 @@ export class IdentityFiles {
     return true;
   }
 
-  private tell({ identity, serverName, notBeforeMs, notAfterMs, version }: OwnIdentity): void {
+  private tell({
+    identity: { identity, serverName, notBeforeMs, notAfterMs, version },
+    end,
+  }: OwnCertificate) {
     const nowMs = Date.now();
     const fields = { identity, serverName, expires: new Date(notAfterMs).toISOString(), version };
     log.info('identity loaded', fields);
@@ -163,8 +198,15 @@ export class IdentityFiles {
         now: new Date(nowMs).toISOString(),
       });
     }
-    if (notAfterMs - nowMs < SOON_MS) log.warn('our certificate expires within the hour', fields);
+    if (end.notAfterMs - nowMs < SOON_MS) {
+      const expires = new Date(end.notAfterMs).toISOString();
+      log.warn(`${end.what} expires within the hour`, { ...fields, expires });
+    }
   }
+}
+
+function endProblem({ end }: OwnCertificate, nowMs: number): string | undefined {
+  return timeProblem(end, end.what, nowMs);
 }
 
 async function textOf(path: string): Promise<string> {

@@ -1,8 +1,8 @@
 /** Reads and judges our own certificate, key and trust anchors: what is wrong is found before a peer finds it. */
-import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { type PeerIdentity, readPeerIdentity, serverNameOf } from '../core/identity.ts';
 import type { OwnIdentity } from '../model/messages.ts';
-import { type Certificate, readCertificates } from './x509.ts';
+import { timeProblem } from './validity.ts';
+import { type Certificate, readCertificates, readPrivateKey } from './x509.ts';
 
 /** The three PEM texts. */
 export interface IdentityTexts {
@@ -11,14 +11,28 @@ export interface IdentityTexts {
   readonly trustAnchors: string;
 }
 
+/** What of a chain ends first: until then the chain holds. */
+export interface ChainEnd {
+  /** Which of them it is, as a sentence begins. */
+  readonly what: string;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+}
+
+/** A certificate of ours that can be used now. */
+export interface OwnCertificate {
+  readonly identity: OwnIdentity;
+  /** The certificate first; these and the anchors can be judged again, and may have another end later. */
+  readonly chain: readonly [Certificate, ...Certificate[]];
+  readonly anchors: readonly Certificate[];
+  readonly end: ChainEnd;
+}
+
 /** OIDs of extended key usages with the words of their text (RFC 5280 section 4.2.1.12): a sidecar is both. */
 const PURPOSES: readonly (readonly [string, string])[] = [
   ['1.3.6.1.5.5.7.3.1', 'servers (serverAuth)'],
   ['1.3.6.1.5.5.7.3.2', 'clients (clientAuth)'],
 ];
-
-/** A certificate may begin this much in the future by our clock, in ms: what peers allow too (tls_handshake.cc). */
-export const CLOCK_TOLERANCE_MS = 300_000;
 
 /** Real chains have one or two; the limit keeps a file of a hundred cross-signed ones from being searched for ever. */
 const MAX_INTERMEDIATES = 4;
@@ -29,33 +43,35 @@ const MAX_INTERMEDIATES = 4;
  * @returns what they say
  * @throws Error that says what is wrong with which of them
  */
-export function readOwnCertificate(texts: IdentityTexts, version: number, nowMs: number): OwnIdentity {
+export function readOwnCertificate(texts: IdentityTexts, version: number, nowMs: number): OwnCertificate {
   const chain = readCertificates(texts.certificate, 'the certificate file');
   const anchors = readCertificates(texts.trustAnchors, 'the trust anchors file');
   const leaf = chain[0];
   const [problem] = workloadProblems(leaf);
   if (problem !== undefined) throw new Error(`the certificate: ${problem}`);
-  const key = readKey(leaf, texts.key);
+  const key = readPrivateKey(texts.key, 'the key file');
+  if (!leaf.x509.checkPrivateKey(key)) throw new Error('the key is not that of the certificate');
   const names = readPeerIdentity(leaf.names) as PeerIdentity;
-  const identity = names.spiffeId ?? names.text;
-  const serverName = names.dnsNames[0] ?? serverNameOf(identity);
+  const name = names.spiffeId ?? names.text;
+  const serverName = names.dnsNames[0] ?? serverNameOf(name);
   if (serverName === undefined) {
-    throw new Error(`the certificate has no DNS name, and ${identity} does not imply one`);
+    throw new Error(`the certificate has no DNS name, and ${name} does not imply one`);
   }
-  const refusal = timeProblem(leaf, 'the certificate', nowMs) ?? chainProblem(chain, anchors, nowMs);
-  if (refusal !== undefined) throw new Error(refusal);
-  return {
+  const end = timeProblem(leaf, 'the certificate', nowMs) ?? judgeChain(chain, anchors, nowMs);
+  if (typeof end === 'string') throw new Error(end);
+  const identity: OwnIdentity = {
     version,
     // Written anew: workers read them with another parser, which must not find what this one did not.
     certificatePem: pemOf(chain),
     keyPem: key.export({ type: 'pkcs8', format: 'pem' }) as string,
     trustAnchorsPem: pemOf(anchors),
-    identity,
+    identity: name,
     serverName,
     notBeforeMs: leaf.notBeforeMs,
     notAfterMs: leaf.notAfterMs,
     trustAnchorNotAfterMs: Math.max(...anchors.map((anchor) => anchor.notAfterMs)),
   };
+  return { identity, chain, anchors, end };
 }
 
 /** What keeps a certificate from being a workload's, whoever issued it and when; empty when nothing does. */
@@ -80,71 +96,62 @@ export function workloadProblems(certificate: Certificate): string[] {
   return problems;
 }
 
-function readKey(leaf: Certificate, text: string): KeyObject {
-  let key: KeyObject;
-  try {
-    key = createPrivateKey(text);
-  } catch (cause) {
-    throw new Error('the key file holds no private key (PEM, not encrypted)', { cause });
-  }
-  if (!leaf.x509.checkPrivateKey(key)) throw new Error('the key is not that of the certificate');
-  return key;
-}
-
 function pemOf(certificates: readonly Certificate[]): string {
   return certificates.map(({ x509 }) => x509.toString()).join('');
-}
-
-function timeProblem(
-  { notBeforeMs, notAfterMs }: Certificate,
-  what: string,
-  nowMs: number,
-): string | undefined {
-  const clock = `our clock says ${new Date(nowMs).toISOString()}`;
-  if (notAfterMs <= nowMs) return `${what} expired at ${new Date(notAfterMs).toISOString()}; ${clock}`;
-  if (notBeforeMs > nowMs + CLOCK_TOLERANCE_MS) {
-    return `${what} is not valid before ${new Date(notBeforeMs).toISOString()}; ${clock}`;
-  }
-  return undefined;
 }
 
 /**
  * Follows the issuers from the first of `chain` to an anchor, on every way there is: during a roll-over several
  * certificates of one issuer, with one key, may be around, and some of them expired.
- * @returns why no way ends well; undefined when one does
+ * @returns the first end on the way that lasts longest, or why no way leads to an anchor now
  */
-export function chainProblem(
+export function judgeChain(
   chain: readonly Certificate[],
   anchors: readonly Certificate[],
   nowMs: number,
-): string | undefined {
-  return problemFrom(chain[0], 0, chain, anchors, nowMs);
+): ChainEnd | string {
+  const { notBeforeMs, notAfterMs } = chain[0];
+  return judgeFrom(chain[0], { what: 'the certificate', notBeforeMs, notAfterMs }, 0, chain, anchors, nowMs);
 }
 
-/** @param below how many authorities there are between the workload and `current`, itself included */
-function problemFrom(
+/**
+ * @param end what ends first up to `current`
+ * @param below how many authorities there are between the workload and `current`, itself included
+ */
+function judgeFrom(
   current: Certificate,
+  end: ChainEnd,
   below: number,
   chain: readonly Certificate[],
   anchors: readonly Certificate[],
   nowMs: number,
-): string | undefined {
-  let problem: string | undefined;
+): ChainEnd | string {
+  const ways: (ChainEnd | string)[] = [];
   for (const anchor of anchors.filter((candidate) => issued(candidate, current))) {
-    const found = authorityProblem(anchor, 'the trust anchor of the certificate', below, nowMs);
-    if (found === undefined) return undefined;
-    problem ??= found;
+    const what = 'the trust anchor of the certificate';
+    ways.push(authorityProblem(anchor, what, below, nowMs) ?? earlier(end, what, anchor));
   }
   const issuers = chain.filter((candidate) => candidate !== current && issued(candidate, current));
   for (const issuer of below < MAX_INTERMEDIATES ? issuers : []) {
-    const own = authorityProblem(issuer, 'an intermediate certificate', below, nowMs);
-    const found = own ?? problemFrom(issuer, below + 1, chain, anchors, nowMs);
-    if (found === undefined) return undefined;
-    problem ??= found;
+    const what = 'an intermediate certificate';
+    const next = earlier(end, what, issuer);
+    ways.push(
+      authorityProblem(issuer, what, below, nowMs) ??
+        judgeFrom(issuer, next, below + 1, chain, anchors, nowMs),
+    );
   }
-  return (
-    problem ?? `the certificate does not lead to a trust anchor: nobody trusted issued ${nameOf(current)}`
-  );
+  ways.push(`the certificate does not lead to a trust anchor: nobody trusted issued ${nameOf(current)}`);
+  return ways.reduce(better);
+}
+
+/** Of two problems the first. */
+function better(one: ChainEnd | string, other: ChainEnd | string): ChainEnd | string {
+  if (typeof other === 'string') return one;
+  return typeof one === 'string' || one.notAfterMs < other.notAfterMs ? other : one;
+}
+
+function earlier(end: ChainEnd, what: string, { notBeforeMs, notAfterMs }: Certificate): ChainEnd {
+  return end.notAfterMs <= notAfterMs ? end : { what, notBeforeMs, notAfterMs };
 }
 
 function issued(issuer: Certificate, certificate: Certificate): boolean {

@@ -2,7 +2,7 @@
  * Reads certificates. Node tells most of what they say; key usage, path length and the bytes of names are read from the
  * encoding (X.690 DER, RFC 5280), because Node shows the first two not at all and the names only as escaped text.
  */
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { UserError } from '../core/errors.ts';
 import type { CertificateName } from '../core/identity.ts';
 
@@ -38,15 +38,21 @@ const KEY_USAGES = [
   'decipherOnly',
 ] as const;
 
-const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
-const PEM_BEGIN = /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----/g;
+/** With the label of RFC 7468 section 5.1, or the older one of its section 5.2 that OpenSSL takes too. */
+const PEM_CERTIFICATE = /-----BEGIN (X509 )?CERTIFICATE-----([^-]*)-----END \1CERTIFICATE-----/g;
+const PEM_BEGIN = /-----BEGIN (?:X509 )?CERTIFICATE-----/g;
+/** OpenSSL's own: a certificate followed by what it is to be trusted for, which nothing else understands. */
+const PEM_TRUSTED = /-----BEGIN TRUSTED CERTIFICATE-----/;
 
 /**
  * The certificates of a PEM file, each as PEM text that ends its line; what is around them is left out, and so is the
  * indentation of text that was copied out of YAML.
  */
 export function splitCertificates(pem: string): string[] {
-  return (pem.match(PEM_CERTIFICATE) ?? []).map((text) => `${text.replaceAll(/^[ \t]+/gm, '')}\n`);
+  return Array.from(pem.matchAll(PEM_CERTIFICATE), ([, , body]) => {
+    const text = `-----BEGIN CERTIFICATE-----${body}-----END CERTIFICATE-----\n`;
+    return text.replaceAll(/^[ \t]+/gm, '');
+  });
 }
 
 /**
@@ -55,6 +61,11 @@ export function splitCertificates(pem: string): string[] {
  * @throws UserError when there is none, or one of them cannot be read
  */
 export function readCertificates(pem: string, name: string): [Certificate, ...Certificate[]] {
+  if (PEM_TRUSTED.test(pem)) {
+    throw new UserError(
+      `${name} has a TRUSTED CERTIFICATE, in OpenSSL's own format: \`openssl x509 -in FILE\` prints it as a plain one`,
+    );
+  }
   const texts = splitCertificates(pem);
   if ((pem.match(PEM_BEGIN) ?? []).length > texts.length) {
     throw new UserError(`${name} is cut short: a certificate in it has no end`);
@@ -75,6 +86,19 @@ export function readCertificates(pem: string, name: string): [Certificate, ...Ce
     throw new UserError(`${name} ${what}`);
   }
   return [first, ...rest];
+}
+
+/**
+ * Reads a private key.
+ * @param name the file, for errors
+ * @throws UserError when it is none, or needs a passphrase
+ */
+export function readPrivateKey(pem: string, name: string): KeyObject {
+  try {
+    return createPrivateKey(pem);
+  } catch (cause) {
+    throw new UserError(`${name} holds no private key (PEM, not encrypted)`, undefined, { cause });
+  }
 }
 
 function readCertificate(pem: string): Certificate {

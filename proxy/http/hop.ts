@@ -59,17 +59,20 @@ for (const id of [
  */
 export function readHopFields(head: Head): number {
   const { ids, dropped, count } = head;
-  let connections = 0;
+  let lists = 0;
   for (let i = 0; i < count; i++) {
     const id = ids[i];
     if (id === OTHER) continue;
     dropped[i] = id === MESH && !head.keepMesh ? 1 : ENDS_HERE[id];
-    if (id === CONNECTION) connections++;
+    if (id === CONNECTION) {
+      if (!isKeepAliveAlone(head, i)) lists++;
+      continue;
+    }
     const problem = readField(head, i, id);
     if (problem !== 0) return problem;
   }
   if (head.framing === CHUNKED_FRAMING && head.minor === 0) return -PROBLEM.transferEncodingInHttp10;
-  const problem = connections === 0 ? 0 : readConnection(head);
+  const problem = lists === 0 ? 0 : readConnection(head);
   if (head.minor === 0) {
     // An HTTP/1.0 peer speaks neither (RFC 9110 sections 7.8 and 10.1.1).
     head.upgrade = head.expectContinue = false;
@@ -78,6 +81,14 @@ export function readHopFields(head: Head): number {
     head.upgrade = false;
   }
   return problem;
+}
+
+/** The Connection field that most clients send says nothing else, and needs no list to be read. */
+function isKeepAliveAlone(head: Head, i: number): boolean {
+  const { bytes, fields } = head;
+  if (!equalsFolded(bytes, fields[4 * i + 2], fields[4 * i + 3], KEEP_ALIVE, lower)) return false;
+  head.keepAlive = true;
+  return true;
 }
 
 function readField(head: Head, i: number, id: number): number {

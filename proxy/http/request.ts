@@ -59,7 +59,7 @@ function readRequestLine(head: Head, bytes: Uint8Array, start: number, limit: nu
   head.targetEnd = at;
   const problem = readTarget(head);
   if (problem !== 0) return problem;
-  const version = readVersion(bytes, at + 1, limit);
+  const version = readVersion(bytes, head.attach(bytes), at + 1, limit);
   if (version <= 0) return version;
   head.minor = version === 10 ? 0 : 1;
   return lineEnd(bytes, at + 1 + VERSION_BYTES, limit);

@@ -31,7 +31,7 @@ export function readResponseHead(
 
 /** The space behind the status may be missing when there is no reason: some servers leave it out, and nothing depends on it. */
 function readStatusLine(head: Head, bytes: Uint8Array, from: number, limit: number): number {
-  const version = readVersion(bytes, from, limit);
+  const version = readVersion(bytes, head.attach(bytes), from, limit);
   if (version <= 0) return version;
   head.minor = version === 10 ? 0 : 1;
   let at = from + VERSION_BYTES;

@@ -10,15 +10,25 @@ export const VERSION_BYTES = 8;
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
 const { zero: ZERO, nine: NINE, lf: LF } = BYTE;
 const VERSION = VERSION_BYTES;
+/** `HTTP` and `/1.1` as little-endian words: what nearly every message says. */
+const HTTP = 0x50545448;
+const SLASH_1_1 = 0x312e312f;
 const PREFIX = latin1('HTTP/1.');
 const MAJOR_AT = 5;
 const MINOR_AT = 7;
 
 /**
- * Reads the version at `at`, which is case-sensitive (RFC 9112 section 2.3).
+ * Reads the version at `at` of `bytes`, of which `view` is a view, which is case-sensitive (RFC 9112 section 2.3).
  * @returns 10 or 11; MORE; or a negated PROBLEM, unsupportedVersion for other versions of HTTP
  */
-export function readVersion(bytes: Uint8Array, at: number, limit: number): number {
+export function readVersion(bytes: Uint8Array, view: DataView, at: number, limit: number): number {
+  if (
+    at + VERSION <= limit &&
+    view.getInt32(at, true) === HTTP &&
+    view.getInt32(at + 4, true) === SLASH_1_1
+  ) {
+    return 11;
+  }
   const available = Math.min(limit - at, VERSION);
   let supported = true;
   for (let i = 0; i < available; i++) {
