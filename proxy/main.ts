@@ -132,6 +132,7 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
     adminTokenFile: admin.tokenFile,
     connections: () => running.connections(),
     accepted: () => running.accepted(),
+    draining: (sides) => running.announce({ type: 'draining', sides }),
     unlisten: async (side) => {
       // Closed, not only unwatched: the kernel would go on accepting for nobody.
       await running.unlisten(side);

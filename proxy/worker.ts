@@ -133,9 +133,14 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       case 'identity':
         return this.credentials.apply(message.identity);
       case 'policies':
-        return this.inbound.applyPolicies(policiesOf(message.policies), this.inboundConnections());
+        return this.inbound.applyPolicies(policiesOf(message.policies), this.connectionsOf('inbound'));
+      case 'draining':
+        this.http.draining = message.sides;
+        if (message.sides.includes('outbound')) this.http.closeIdle(this.connectionsOf('outbound'));
+        return;
       case 'unlisten':
         this.unlisten(message.side);
+        this.http.closeIdle(this.connectionsOf(message.side));
         return this.post({ type: 'unlistened', side: message.side });
       default:
         throw new Error(`main sent a message this worker does not know: ${JSON.stringify(message)}`);
@@ -312,9 +317,9 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     });
   }
 
-  private *inboundConnections(): Iterable<ProxyConnection> {
+  private *connectionsOf(side: Side): Iterable<ProxyConnection> {
     for (const user of new Set(this.sockets))
-      if (user?.kind === 'connection' && user.direction === 'inbound') yield user;
+      if (user?.kind === 'connection' && user.direction === side) yield user;
   }
 
   private unlisten(side: Side): void {

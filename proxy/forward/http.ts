@@ -7,11 +7,12 @@ import { encodeAnswer } from '../http/answer.ts';
 import { BODY, FRAMING, type Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import { canonicalPath } from '../http/path.ts';
-import { describeProblem } from '../http/problems.ts';
+import { describeProblem, PROBLEM } from '../http/problems.ts';
 import { CONNECTION, headRoom, WriteOptions, writeResponseHead } from '../http/write.ts';
 import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
 import { Exchange } from '../model/exchange.ts';
 import type { HttpUpstream } from '../model/http-upstream.ts';
+import type { Side } from '../model/messages.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 import type { Dialler } from './dial.ts';
 import { type AttemptsOwner, HttpAttempts } from './http-attempts.ts';
@@ -28,6 +29,8 @@ export interface HttpOwner {
 
 /** Exchanges of one worker. */
 export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
+  /** Clients of these sides are told that their connections do not last. */
+  draining: readonly Side[] = [];
   private readonly engine: Engine;
   private readonly owner: HttpOwner;
   private readonly requests: HttpRequests;
@@ -41,6 +44,13 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     this.requests = new HttpRequests(engine, this);
     this.responses = new HttpResponses(this);
     this.attempts = new HttpAttempts(engine, dialler, this);
+  }
+
+  /** Closes those of the connections that wait for a request. */
+  closeIdle(connections: Iterable<ProxyConnection>): void {
+    for (const { exchange } of connections) {
+      if (exchange?.phase === 'head' && exchange.held.length === 0) this.clientDone(exchange);
+    }
   }
 
   /** Connections to endpoints. */
@@ -94,9 +104,10 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
 
   requestHead(exchange: Exchange, head: Head): void {
     exchange.begin(head);
-    const path = hasPath(head) ? canonicalPath(head.bytes, head.pathStart, head.pathEnd) : 0;
-    if (typeof path === 'number' && path < 0) return this.requestProblem(exchange, -path, 0);
-    this.attempts.start(exchange, head, path === 0 ? null : (path as Uint8Array));
+    if (this.draining.includes(exchange.connection.direction)) exchange.keepAlive = false;
+    const path = pathOf(head);
+    if (typeof path === 'number') return this.requestProblem(exchange, -path, 0);
+    this.attempts.start(exchange, head, path);
   }
 
   requestBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number {
@@ -277,8 +288,14 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   }
 }
 
-function hasPath({ form }: Head): boolean {
-  return form === 'origin' || form === 'absolute';
+/**
+ * The canonical path, where it is not the one that came; null where it is. Below 0: a problem. An encoded slash stays what it is:
+ * registries and forges have it in names, and nothing here judges by path yet.
+ */
+function pathOf({ form, bytes, pathStart, pathEnd }: Head): Uint8Array | number | null {
+  if (form !== 'origin' && form !== 'absolute') return null;
+  const path = canonicalPath(bytes, pathStart, pathEnd);
+  return path === 0 || path === -PROBLEM.pathEncodedSlash ? null : path;
 }
 
 /** What is announced again: of a HEAD response that too which does not follow. */

@@ -108,14 +108,10 @@ for (const method of ['get', 'head', 'put', 'delete', 'options', 'trace'] as con
 const ACCEPT = Buffer.from('accept', 'latin1');
 const JSON_TYPE = Buffer.from('application/json', 'latin1');
 
-function prefersJson({ bytes, fields, count }: Head): boolean {
-  for (let at = 0; at < 4 * count; at += 4) {
-    const isAccept =
-      fields[at + 1] - fields[at] === ACCEPT.length &&
-      equalsFolded(bytes, fields[at], fields[at + 1], ACCEPT, LOWER);
-    if (!isAccept) continue;
-    const start = fields[at + 2];
-    return equalsFolded(bytes, start, Math.min(start + JSON_TYPE.length, fields[at + 3]), JSON_TYPE, LOWER);
-  }
-  return false;
+function prefersJson(head: Head): boolean {
+  const field = head.find(ACCEPT);
+  if (field < 0) return false;
+  const start = head.fields[4 * field + 2];
+  const end = Math.min(start + JSON_TYPE.length, head.fields[4 * field + 3]);
+  return equalsFolded(head.bytes, start, end, JSON_TYPE, LOWER);
 }
