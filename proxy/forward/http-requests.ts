@@ -6,8 +6,8 @@ import { joined, NO_BYTES } from '../model/connection.ts';
 import type { Exchange } from '../model/exchange.ts';
 import type { Engine } from '../native/engine.ts';
 
-/** How long a head may take from its first byte, in ms: Node's and nginx's default. */
-const HEAD_MS = 60_000;
+/** How long a head may take from its first byte, in ms: as long as any first bytes; see detect/opening.ts. */
+const HEAD_MS = 10_000;
 
 /** How long a connection may be idle between requests, in ms: longer than clients keep theirs, so that they close first. */
 const KEEP_ALIVE_MS = 10 * 60_000;
