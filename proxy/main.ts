@@ -19,6 +19,12 @@ import type { OwnIdentity, PolicyMessage } from './model/messages.ts';
 /** The product's version, as `proxy_build_info` and `--version` show it. */
 export const VERSION = '0.1.0';
 
+/** Compiled or not, as this file is. */
+const WORKER_SCRIPT = new URL(
+  import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js',
+  import.meta.url,
+);
+
 /** A proxy that runs. */
 export interface RunningProxy extends Stoppable {
   /** Bound addresses in the order of the configuration: outbound, its listeners, inbound, its ports. */
@@ -108,11 +114,11 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
         applicationStarted: () => lifecycle.applicationStarted(),
       },
     });
-    const script = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
     const own = [...listeners.addresses, ...admin.addresses].map(String);
-    const started = new Workers(script, workerSettings(config, own), listeners.grants, {
+    const started = new Workers(WORKER_SCRIPT, workerSettings(config, own), listeners.grants, {
       discovery,
       registry,
+      onIdentityRefused: (version) => identity?.refusedByWorker(version),
     });
     workers = started;
     registry.counter('ferrule_worker_restarts_total', 'Workers that threw and were replaced', [], () => [
@@ -218,7 +224,7 @@ function readiness(
   identity: IdentityFiles | undefined,
   lifecycle: Lifecycle,
 ) {
-  const unproven = identity?.unready();
+  const unproven = identity?.unready() ?? workers?.unproven(Date.now());
   const reasons = [
     ...(lifecycle.stopping ? ['shutting down'] : []),
     ...(workers?.ready ? [] : ['a worker is not running']),

@@ -76,7 +76,9 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     this.engine = new Engine(this, this.slab.values);
     const redirected = settings.listeners.some(({ role }) => role.kind === 'outbound');
     this.handshakes = new Handshakes(this.slab);
-    this.credentials = new Credentials(this.engine, settings.identityEnabled);
+    this.credentials = new Credentials(this.engine, settings.identityEnabled, (version, problem, untilMs) =>
+      post({ type: 'identity-refused', version, problem, untilMs }),
+    );
     if (settings.identity !== undefined) this.credentials.apply(settings.identity);
     const tlsClient = new TlsClient(this.engine, this.credentials, this.handshakes);
     const dialler = new Dialler(this.engine, redirected, tlsClient);

@@ -66,7 +66,7 @@ function addIdentityMetrics(registry: MetricsRegistry, identity: IdentityFiles):
   );
   registry.counter(
     'ferrule_identity_reload_failures_total',
-    'Changes of the identity files that could not be used',
+    'Changes of the identity files that could not be used, by the workers or at all',
     labels,
     () => one(identity.failures),
   );

@@ -48,7 +48,7 @@ export interface IdentityPaths {
 export class IdentityFiles {
   /** Changes that were taken over, the first reading included. */
   reloads = 0;
-  /** Changes that could not be used. */
+  /** Changes that could not be used, by us or by a worker. */
   failures = 0;
   private readonly paths: IdentityPaths;
   private readonly onChange: (identity: OwnIdentity) => void;
@@ -63,6 +63,8 @@ export class IdentityFiles {
   private problem: string | undefined;
   /** Since when the files have been unusable, by the monotonic clock in ms; undefined while they are good. */
   private unusableSinceMs: number | undefined;
+  /** The newest version a worker could not use. */
+  private refusedVersion = 0;
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
 
@@ -94,6 +96,13 @@ export class IdentityFiles {
     if (this.own === undefined) return `identity: ${this.problem ?? 'not read yet'}`;
     const problem = endProblem(this.own, nowMs);
     return problem === undefined ? undefined : `identity: ${problem}`;
+  }
+
+  /** A worker cannot use the identity of that version, which counts as one failure however many workers there are. */
+  refusedByWorker(version: number): void {
+    if (version <= this.refusedVersion) return;
+    this.refusedVersion = version;
+    this.failures++;
   }
 
   private async look(): Promise<void> {

@@ -42,7 +42,11 @@ interface Member {
   readonly number: number;
   readonly metrics: Float64Array;
   readonly startedMs: number;
+  /** The last identity it could not use. */
+  refusal: IdentityRefusal | undefined;
 }
+
+type IdentityRefusal = Extract<FromWorker, { readonly type: 'identity-refused' }>;
 
 /** What concerns every worker alike for as long as it lives. */
 export type Announcement = Exclude<ToWorker, { readonly type: 'target' | 'forgotten' | 'unlisten' }>;
@@ -59,6 +63,7 @@ export class Workers {
   private readonly grants: readonly (readonly ListenerGrant[])[];
   private readonly discovery: Discovery;
   private readonly registry: MetricsRegistry;
+  private readonly onIdentityRefused: (version: number) => void;
   private readonly members = new Map<number, Member>();
   /** Also those that are still starting. */
   private readonly living = new Set<Member>();
@@ -76,18 +81,33 @@ export class Workers {
     script: URL,
     settings: SharedSettings,
     grants: readonly (readonly ListenerGrant[])[],
-    parts: { discovery: Discovery; registry: MetricsRegistry },
+    parts: {
+      discovery: Discovery;
+      registry: MetricsRegistry;
+      /** Called by every worker that cannot use an identity. */
+      onIdentityRefused: (version: number) => void;
+    },
   ) {
     this.script = script;
     this.settings = settings;
     this.grants = grants;
     this.discovery = parts.discovery;
     this.registry = parts.registry;
+    this.onIdentityRefused = parts.onIdentityRefused;
   }
 
   /** True when every worker accepts connections. */
   get ready(): boolean {
     return this.members.size === this.grants.length;
+  }
+
+  /** Why a worker cannot prove who we are at `nowMs` (since 1970); undefined when all can. */
+  unproven(nowMs: number): string | undefined {
+    const newest = this.identity?.version;
+    const refusal = [...this.living]
+      .map((member) => member.refusal)
+      .find((each) => each !== undefined && each.version === newest && each.untilMs <= nowMs);
+    return refusal === undefined ? undefined : `identity: a worker has none it can use: ${refusal.problem}`;
   }
 
   /** Sockets the engines hold now. */
@@ -165,6 +185,7 @@ export class Workers {
       number,
       metrics: new Float64Array(metrics),
       startedMs: performance.now(),
+      refusal: undefined,
     };
     this.registry.attach(number, metrics);
     this.living.add(member);
@@ -200,6 +221,9 @@ export class Workers {
         return member.thread.postMessage({ type: 'forgotten', slot: message.slot } satisfies ToWorker);
       case 'unlistened':
         return this.unlistened(member, message.side);
+      case 'identity-refused':
+        member.refusal = message;
+        return this.onIdentityRefused(message.version);
       case 'log':
         return log.sink(message.line);
     }

@@ -116,6 +116,13 @@ export type FromWorker =
   | { readonly type: 'look-up'; readonly key: TargetKey }
   | { readonly type: 'release'; readonly key: TargetKey }
   | { readonly type: 'applied'; readonly key: TargetKey; readonly version: number }
+  /** Our identity of that version cannot be used; the one before it goes on until then (ms since 1970), 0 when there is none. */
+  | {
+      readonly type: 'identity-refused';
+      readonly version: number;
+      readonly problem: string;
+      readonly untilMs: number;
+    }
   | { readonly type: 'define'; readonly definition: SeriesDefinition }
   | { readonly type: 'undefine'; readonly slot: Slot }
   | { readonly type: 'log'; readonly line: string };

@@ -47,7 +47,7 @@ export class TlsClient {
     return this.failed(
       report === undefined
         ? { fault: 'timeout', detail: 'the endpoint did not finish it in time' }
-        : handshakeProblem(report),
+        : handshakeProblem(report, 'endpoint'),
     );
   }
 

@@ -14,12 +14,19 @@ export class Credentials {
   /** False when this proxy is configured to have no identity at all. */
   readonly enabled: boolean;
   private readonly engine: Engine;
+  private readonly onRefused: (version: number, problem: string, untilMs: number) => void;
   private credential: Credential | undefined;
   private notAfterMs = 0;
 
-  constructor(engine: Engine, enabled: boolean) {
+  /** @param onRefused an identity cannot be used; the one before it goes on until then (ms since 1970), 0 when there is none */
+  constructor(
+    engine: Engine,
+    enabled: boolean,
+    onRefused: (version: number, problem: string, untilMs: number) => void,
+  ) {
     this.engine = engine;
     this.enabled = enabled;
+    this.onRefused = onRefused;
   }
 
   /** Main's newest identity, which it has checked; handshakes from now on use it. */
@@ -30,7 +37,9 @@ export class Credentials {
       context = this.engine.makeContext(certificatePem, keyPem, trustAnchorsPem);
     } catch (error) {
       // Going on with the one we have is better than a worker that throws, and takes its connections along, again and again.
-      return log.error(`identity: OpenSSL does not take it: ${(error as Error).message}`, { version });
+      const problem = `OpenSSL does not take it: ${(error as Error).message}`;
+      log.error(`identity: ${problem}`, { version });
+      return this.onRefused(version, problem, this.notAfterMs);
     }
     if (this.credential !== undefined) this.engine.dropContext(this.credential.context);
     this.credential = { context, serverName };

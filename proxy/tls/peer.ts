@@ -1,5 +1,6 @@
 /** What a finished or failed handshake says about the peer. */
 import { type PeerIdentity, readPeerIdentity, sameIdentity } from '../core/identity.ts';
+import { LineBudget } from '../core/line-budget.ts';
 import { log } from '../core/log.ts';
 import type { TlsReport } from '../native/tls-report.ts';
 
@@ -13,6 +14,7 @@ export type HandshakeFault =
   | 'unknown_ca'
   | 'certificate'
   | 'version'
+  | 'plaintext'
   | 'protocol'
   | 'timeout'
   | 'closed'
@@ -46,16 +48,20 @@ const VERIFY_FAULTS: ReadonlyMap<number, HandshakeFault> = new Map([
 /** A clock that is off by more than this, in seconds, is worth a line in the log. */
 const SKEW_WORTH_SAYING_S = 30;
 
+/** OpenSSL's words for first bytes that are no TLS record, and for bytes that are no protected record later in a handshake. */
+const PLAINTEXT_FIRST = /wrong version number|http request/;
+const PLAINTEXT_LATER = /bad record type/;
+
+const lines = new LineBudget();
+
 /** Who the peer of a successful handshake is; its chain was verified, its names were not. */
 export function judgePeer(report: TlsReport): PeerVerdict {
   const { peer } = report;
-  if (report.skewSeconds >= SKEW_WORTH_SAYING_S) {
-    log.warn('clocks differ: a certificate of the peer is not valid yet by our clock, and was accepted', {
-      seconds: report.skewSeconds,
-      notBefore: isoSeconds(report.notBefore),
-      now: new Date().toISOString(),
-    });
+  if (log.debugEnabled) {
+    const { serverName, alpn, group, cipher, micros } = report;
+    log.debug('TLS handshake', { serverName, alpn, group, cipher, micros });
   }
+  if (report.skewSeconds >= SKEW_WORTH_SAYING_S) warnOfSkew(report);
   if (peer === undefined) return { kind: 'peer', identity: undefined };
   if (peer.authority) return refused('certificate', 'the certificate is that of an authority');
   if (!peer.maySign)
@@ -73,8 +79,8 @@ export function judgeServer(report: TlsReport, expected: string): HandshakeProbl
   return { fault: 'identity', detail: `it is ${verdict.identity?.text ?? 'nobody'} and not ${expected}` };
 }
 
-/** Why a handshake failed. */
-export function handshakeProblem(report: TlsReport): HandshakeProblem {
+/** Why a handshake with `peer` failed. */
+export function handshakeProblem(report: TlsReport, peer: 'client' | 'endpoint'): HandshakeProblem {
   const { verifyError, problem } = report;
   if (verifyError !== 0) {
     const fault = VERIFY_FAULTS.get(verifyError) ?? 'certificate';
@@ -85,12 +91,30 @@ export function handshakeProblem(report: TlsReport): HandshakeProblem {
     return { fault, detail: `${problem}${clocks}` };
   }
   if (/closed the connection|connection broke/.test(problem)) return { fault: 'closed', detail: problem };
+  // A client's first bytes were a ClientHello, or there would have been no handshake.
+  if (PLAINTEXT_LATER.test(problem) || (peer === 'client' && PLAINTEXT_FIRST.test(problem))) {
+    return { fault: 'plaintext', detail: `the ${peer} went on in plaintext in the middle of the handshake` };
+  }
+  if (PLAINTEXT_FIRST.test(problem)) {
+    return { fault: 'plaintext', detail: 'the endpoint answers in plaintext, not in TLS' };
+  }
   if (/version|unsupported protocol/.test(problem)) return { fault: 'version', detail: problem };
   return { fault: 'protocol', detail: problem };
 }
 
 function refused(fault: HandshakeFault, detail: string): PeerVerdict {
   return { kind: 'refused', problem: { fault, detail } };
+}
+
+function warnOfSkew({ skewSeconds, notBefore }: TlsReport): void {
+  const line = lines.take('skew');
+  if (line === undefined) return;
+  log.warn('clocks differ: a certificate of the peer is not valid yet by our clock, and was accepted', {
+    seconds: skewSeconds,
+    notBefore: isoSeconds(notBefore),
+    now: new Date().toISOString(),
+    ...line,
+  });
 }
 
 function isoSeconds(seconds: number): string {

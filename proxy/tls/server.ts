@@ -57,7 +57,7 @@ export class TlsServer {
     return this.failed(
       report === undefined
         ? { fault: 'timeout', detail: `the client did not finish it within ${HANDSHAKE_MS} ms` }
-        : handshakeProblem(report),
+        : handshakeProblem(report, 'client'),
     );
   }
 

@@ -1,6 +1,9 @@
 /** Two sidecars in explicit mode with mutual TLS between them: what gets through, and what happens to certificates meanwhile. */
 import { once } from 'node:events';
+import { rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { at } from '../support/engine.ts';
@@ -11,6 +14,7 @@ import {
   newAuthority,
   type TestIdentities,
   type TestIdentity,
+  type Variation,
 } from '../support/identities.ts';
 import { eventually, listenerFor, serviceYaml, startTestProxy, type TestProxy } from '../support/proxy.ts';
 
@@ -30,9 +34,9 @@ interface Pair {
 }
 
 /** A client's sidecar (web) and a server's (api) in front of `application`. */
-async function startPair(t: Test, application: SocketAddress): Promise<Pair> {
+async function startPair(t: Test, application: SocketAddress, ofWeb: Variation = {}): Promise<Pair> {
   const identities = await makeIdentities(t);
-  const [web, api] = [await identities.make('web'), await identities.make('api')];
+  const [web, api] = [await identities.make('web', ofWeb), await identities.make('api')];
   const inbound = await startTestProxy(t, {
     identity: api.settings,
     inbound: { ports: [{ listen: '127.0.0.1:0', port: application.port, policy: 'all-authenticated' }] },
@@ -211,6 +215,58 @@ t.test('an application that speaks first, meshed and not', async (t) => {
   t.equal(await inbound.sum('ferrule_inbound_detections_total', { first: 'server' }), 2);
   t.equal(await inbound.sum('ferrule_inbound_detections_total', { first: 'tls' }), 1);
   t.equal(await inbound.sum('ferrule_inbound_races_total'), 3, 'inside mutual TLS as well');
+});
+
+t.test('a certificate issued by a clock that is two minutes ahead works, and is told of', async (t) => {
+  const echo = await serveEcho(t);
+  const notBeforeMs = Date.now() + 120_000;
+  const { outbound, inbound, address } = await startPair(t, echo.address, { notBeforeMs });
+  const told = ({ records }: TestProxy) =>
+    records.filter(({ message }) => String(message).startsWith('clocks differ')).length;
+  t.match(await outbound.logged(/clocks differ: our certificate is not valid yet/), { level: 'warn' });
+  t.equal(await exchange(address, 1, 1_000), undefined);
+  const { seconds } = await inbound.logged(/clocks differ: a certificate of the peer .* was accepted/);
+  t.ok(Number(seconds) > 60 && Number(seconds) <= 120, `${seconds} s`);
+  t.strictSame([told(outbound), told(inbound)], [1, 1]);
+  const since = performance.now();
+  t.strictSame(await exchangeMany(address, 100, 16, 100), []);
+  await inbound.idle();
+  // Ten lines a second, of which the first and the last may be parts.
+  const most = 10 * (Math.floor((performance.now() - since) / 1000) + 2);
+  t.ok(told(inbound) <= most, `${told(inbound)} lines of 101 handshakes; ${most} may be`);
+  t.equal(told(outbound), 1);
+});
+
+t.test('an identity that the workers cannot use', async (t) => {
+  const order = join(t.testdir({}), 'refuse');
+  process.env.FERRULE_TEST_REFUSE = order;
+  t.teardown(() => delete process.env.FERRULE_TEST_REFUSE);
+  writeFileSync(order, '');
+  const identities = await makeIdentities(t);
+  const web = await identities.make('web');
+  const preload = fileURLToPath(new URL('../support/refusing-worker.mjs', import.meta.url));
+  const proxy = await startTestProxy(t, {
+    identity: web.settings,
+    outbound: listenerFor('api'),
+    mesh: { 'api.yaml': serviceYaml('api', []) },
+    workers: 2,
+    nodeArguments: ['--import', preload],
+  });
+  const failures = (count: number) =>
+    proxy.until('ferrule_identity_reload_failures_total', {}, (sum) => sum === count);
+  await failures(1);
+  t.equal(await proxy.readiness(), 503);
+  t.match(
+    await proxy.reasons(),
+    'identity: a worker has none it can use: OpenSSL does not take it: refused by order',
+  );
+  rmSync(order);
+  await web.issue(identities.authority, { lifetimeMs: 60_000 });
+  await eventually('ready', async () => ((await proxy.readiness()) === 200 ? true : undefined));
+  writeFileSync(order, '');
+  await web.issue(identities.authority);
+  await failures(2);
+  t.equal(await proxy.readiness(), 200, 'the one before goes on');
 });
 
 t.test('not ready without a certificate, ready once it is there; never plaintext meanwhile', async (t) => {
