@@ -247,7 +247,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     this.attempts.abandon(exchange);
     if (exchange.responseStarted) return this.brokenOff(exchange);
     if (!exchange.requestBody.done || exchange.phase === 'tunnel') exchange.keepAlive = false;
-    const answer = { status, message, decision: '' };
+    const answer = { status, message };
     const close = !exchange.keepAlive;
     const bytes = encodeAnswer(answer, exchange.json, method === METHOD.head, close);
     this.engine.send(connection.client, bytes);

@@ -1,4 +1,4 @@
-/** Responses the proxy makes itself. Each says what happened, in words, and by which decision. */
+/** Responses the proxy makes itself. Each says what happened, in words. */
 
 /** What to answer. */
 export interface LocalAnswer {
@@ -6,8 +6,6 @@ export interface LocalAnswer {
   readonly status: number;
   /** What spoke: a rule, a timer or a limit, with its value. Also the value of `l5d-proxy-error`. */
   readonly message: string;
-  /** For `ferrule explain`. */
-  readonly decision: string;
 }
 
 const REASONS: Readonly<Record<number, string>> = {
@@ -31,16 +29,13 @@ const REASONS: Readonly<Record<number, string>> = {
  * @param close say that the connection ends
  */
 export function encodeAnswer(answer: LocalAnswer, json: boolean, head: boolean, close: boolean): Uint8Array {
-  const { status, message, decision } = answer;
-  const body = json
-    ? `${JSON.stringify({ status, error: message, decision })}\n`
-    : `${message}\n(decision ${decision}: ferrule explain ${decision})\n`;
+  const { status, message } = answer;
+  const body = `${json ? JSON.stringify({ status, error: message }) : message}\n`;
   const lines = [
     `HTTP/1.1 ${status} ${REASONS[status] ?? 'Error'}`,
     `content-type: ${json ? 'application/json' : 'text/plain; charset=utf-8'}`,
     `content-length: ${Buffer.byteLength(body)}`,
     `l5d-proxy-error: ${printable(message)}`,
-    `ferrule-decision-id: ${decision}`,
     ...(close ? ['connection: close'] : []),
     '',
     head ? '' : body,
