@@ -1,7 +1,8 @@
 /**
  * The way of a connection into the application:
  *
- *   accept → destination → port policy → TLS? → (handshake → transport header) → authorize → connect → relay → account
+ *   accept → destination → port policy → TLS? → (handshake → transport header) → authorize → HTTP?
+ *          → connect → relay → account, or for each request: pool → forward → account
  *
  * No byte passes before the policy of the port has allowed it. The application is dialled at the address the client used, so
  * that it sees its usual one; at the accepted address for direct connections; at loopback only for explicit ports.
@@ -19,15 +20,17 @@ import {
   SocketAddress,
   sameSocketAddress,
 } from './core/address.ts';
+import type { PeerIdentity } from './core/identity.ts';
 import { IdleCache } from './core/idle-cache.ts';
 import { LineBudget } from './core/line-budget.ts';
 import { log } from './core/log.ts';
-import { Opening, type OpeningOwner } from './detect/opening.ts';
+import { Opening, type OpeningOwner, type Protocol } from './detect/opening.ts';
+import type { HttpForward } from './forward/http.ts';
 import type { TcpForward } from './forward/tcp.ts';
 import type { OpeningMetrics } from './metrics/opening.ts';
 import type { MetricsSlab } from './metrics/slab.ts';
 import { destinationLabels, sourceLabels, TransportSeries } from './metrics/transport.ts';
-import { NO_BYTES, ProxyConnection } from './model/connection.ts';
+import { NO_BYTES, type OpeningSearch, ProxyConnection } from './model/connection.ts';
 import { Endpoint } from './model/endpoint.ts';
 import type { PolicyMessage, PortPlace } from './model/messages.ts';
 import type { Policy } from './model/policy.ts';
@@ -48,6 +51,9 @@ const PORT_IDLE_MS = 60_000;
 
 /** How long the transport header may take once TLS is there, in ms: Linkerd's. */
 const HEADER_MS = 10_000;
+
+/** So many characters of a name that a client made up are worth a place in the log. */
+const SHOWN_NAME = 100;
 
 /** Who may connect; see `PolicyMessage`. */
 export interface PolicySettings {
@@ -70,6 +76,7 @@ export interface InboundParts {
   readonly slab: MetricsSlab;
   readonly host: HostAddresses;
   readonly forward: TcpForward;
+  readonly http: HttpForward;
   readonly tls: TlsServer;
   readonly openings: OpeningMetrics;
   readonly owner: SpineOwner;
@@ -82,8 +89,8 @@ interface ApplicationPort {
   readonly series: Map<string, TransportSeries>;
   readonly endpoints: readonly Endpoint[];
   readonly picker: InOrder;
-  /** The last time anybody spoke first, it was the application. Only shortens the wait. */
-  serverFirst: boolean;
+  /** What came last was no HTTP. Only shortens the wait of what comes next. */
+  opaque: boolean;
   users: number;
   usedMs: number;
 }
@@ -156,15 +163,12 @@ export class Inbound implements OpeningOwner {
 
   /** Bytes of the client, or of an application that may speak first. */
   received(connection: ProxyConnection, socket: ConnectionId, bytes: Uint8Array): void {
-    connection.hold(socket, bytes);
-    this.look(connection);
+    this.opening.received(connection, socket, bytes);
   }
 
   /** The end of either. */
   ended(connection: ProxyConnection, socket: ConnectionId): void {
-    if (socket === connection.client) connection.clientEnded = true;
-    else connection.upstreamEnded = true;
-    this.look(connection);
+    this.opening.ended(connection, socket);
   }
 
   /** The client's deadline has passed. */
@@ -183,6 +187,9 @@ export class Inbound implements OpeningOwner {
     const verdict = this.parts.tls.judge(connection.client, report);
     if ('problem' in verdict) return this.owner.refuse(connection, 'tls_identity', verdict.problem);
     connection.clientIdentity = verdict.identity;
+    if (connection.direct && verdict.identity === undefined) {
+      return this.owner.refuse(connection, 'policy', 'a direct connection needs a client with an identity');
+    }
     if (report.alpn === TRANSPORT_ALPN) {
       connection.stage = 'header';
       this.engine.resume(connection.client);
@@ -190,7 +197,7 @@ export class Inbound implements OpeningOwner {
     }
     if (connection.direct)
       return this.refuseHeader(connection, `the client does not speak ${TRANSPORT_ALPN}`);
-    this.admit(connection);
+    this.enterApplication(connection);
   }
 
   /** The client's handshake failed; its socket ends next. */
@@ -203,11 +210,17 @@ export class Inbound implements OpeningOwner {
     if (connection.stage === 'opening') this.opening.listenToUpstream(connection);
   }
 
+  look(connection: ProxyConnection): void {
+    if (connection.stage === 'opening') this.opening.decide(connection);
+    else if (connection.stage === 'header') this.readHeader(connection);
+  }
+
   sawTls(connection: ProxyConnection, serverName: string): void {
     this.parts.openings.saw('tls', connection.openingSinceMs);
     if (!this.parts.tls.isOurs(serverName)) {
       // The application's own TLS. For us the client is nobody.
-      return this.admit(connection, OPAQUE_TLS);
+      if (this.admit(connection, OPAQUE_TLS)) this.parts.forward.proceed(connection);
+      return;
     }
     connection.stage = 'handshaking';
     this.engine.unread(connection.client, connection.held);
@@ -216,11 +229,15 @@ export class Inbound implements OpeningOwner {
     if (lack !== undefined) this.owner.refuse(connection, 'mtls_unavailable', lack);
   }
 
-  sawPlaintext(connection: ProxyConnection, first: 'client' | 'server'): void {
-    this.parts.openings.saw(first, connection.openingSinceMs);
+  sawProtocol(connection: ProxyConnection, protocol: Protocol, first: 'client' | 'server'): void {
     const port = connection.target as ApplicationPort | undefined;
-    if (port !== undefined) port.serverFirst = first === 'server';
-    this.admit(connection, NO_CLIENT_HELLO);
+    if (port !== undefined) port.opaque = protocol === 'opaque';
+    if (connection.series === undefined) {
+      this.parts.openings.saw(first, connection.openingSinceMs);
+      if (!this.admit(connection, NO_CLIENT_HELLO)) return;
+    }
+    if (protocol === 'http1') this.parts.http.start(connection, clientFields(connection.clientIdentity));
+    else this.parts.forward.proceed(connection);
   }
 
   silent(connection: ProxyConnection): void {
@@ -232,12 +249,17 @@ export class Inbound implements OpeningOwner {
     this.owner.refuse(connection, 'tls_hello', message);
   }
 
+  stalled(connection: ProxyConnection, afterMs: number): void {
+    const admitted = connection.series !== undefined || this.admit(connection, NO_CLIENT_HELLO);
+    if (admitted) this.parts.http.stalled(connection, afterMs);
+  }
+
   /** Newer policies: an open connection they do not allow any more is cut. */
   applyPolicies(policies: PolicySettings, open: Iterable<ProxyConnection>): void {
     this.policies = policies;
     for (const connection of open) {
-      const past = connection.stage === 'dialling' || connection.stage === 'open';
-      if (!past || this.verdict(connection, connection.clientIdentity !== undefined) !== 'deny') continue;
+      const admitted = connection.series !== undefined && connection.stage !== 'ended';
+      if (!admitted || this.verdict(connection, connection.clientIdentity !== undefined) !== 'deny') continue;
       this.owner.refuse(connection, 'policy', `${this.denial(connection)}, since the policy has changed`);
     }
   }
@@ -247,20 +269,9 @@ export class Inbound implements OpeningOwner {
     this.ports.evict(nowMs);
   }
 
-  /** Looks at what is held at the end of the batch: by then everything that came together is known. */
-  private look(connection: ProxyConnection): void {
-    if (connection.looking) return;
-    connection.looking = true;
-    queueMicrotask(() => {
-      connection.looking = false;
-      if (connection.stage === 'opening') this.opening.decide(connection);
-      else if (connection.stage === 'header') this.readHeader(connection);
-    });
-  }
-
   private acceptDirect(connection: ProxyConnection): void {
     connection.direct = true;
-    this.opening.start(connection, false, false);
+    this.opening.start(connection, { tls: true, http: false, race: false, atOnce: false });
   }
 
   private readHeader(connection: ProxyConnection): void {
@@ -275,16 +286,16 @@ export class Inbound implements OpeningOwner {
     connection.held = connection.held.subarray(read.length);
     const { port, name } = read.header;
     if (name !== undefined && name !== '') {
-      return this.refuseHeader(connection, `it names ${JSON.stringify(name)}: this proxy is no gateway`);
+      return this.refuseHeader(
+        connection,
+        `it names ${JSON.stringify(name.slice(0, SHOWN_NAME))}: this proxy is no gateway`,
+      );
     }
     const at = connection.destination?.withPort(port);
     if (at === undefined) return this.refuseHeader(connection, 'there is no address to go with its port');
     if (!connection.direct) {
-      if (port === connection.destination?.port) return this.admit(connection);
+      if (port === connection.destination?.port) return this.enterApplication(connection);
       return this.refuseHeader(connection, `it names port ${port}, and the connection went to another`);
-    }
-    if (connection.clientIdentity === undefined) {
-      return this.owner.refuse(connection, 'policy', 'a direct connection needs a client with an identity');
     }
     if (this.parts.host.isOwn(at)) {
       return this.owner.refuse(
@@ -294,7 +305,7 @@ export class Inbound implements OpeningOwner {
       );
     }
     connection.destination = at;
-    if (this.enter(connection, at, [at])) this.admit(connection);
+    if (this.enter(connection, at, [at])) this.enterApplication(connection);
   }
 
   private refuseHeader(connection: ProxyConnection, why: string): void {
@@ -313,10 +324,22 @@ export class Inbound implements OpeningOwner {
       return this.owner.refuse(connection, 'policy', this.denial(connection));
     }
     if (!this.enter(connection, destination, addresses)) return;
-    if (!enabled) return this.admit(connection, DISABLED);
-    const { serverFirst } = connection.target as ApplicationPort;
-    const atOnce = serverFirst || this.settings.opaquePorts.has(destination.port);
-    this.opening.start(connection, plain !== 'deny', atOnce);
+    if (!enabled) return this.enterApplication(connection, DISABLED);
+    this.opening.start(connection, { ...this.searchFor(connection), tls: true, race: plain !== 'deny' });
+  }
+
+  /** Who the client is, is known: judges, and sees what it speaks. `labels` are of a client without mutual TLS. */
+  private enterApplication(connection: ProxyConnection, labels?: Labels): void {
+    if (!this.admit(connection, labels)) return;
+    const search = this.searchFor(connection);
+    if (search.http) this.opening.start(connection, search);
+    else this.parts.forward.proceed(connection);
+  }
+
+  private searchFor(connection: ProxyConnection): OpeningSearch {
+    const port = connection.target as ApplicationPort;
+    const http = !this.settings.opaquePorts.has(port.destination.port);
+    return { tls: false, http, race: true, atOnce: port.opaque || !http };
   }
 
   /** Makes the connection one of its application port; false when it was refused. */
@@ -338,19 +361,23 @@ export class Inbound implements OpeningOwner {
     return true;
   }
 
-  /** All is known that will be: judges, and lets it through. `labels` are of a client without mutual TLS. */
-  private admit(connection: ProxyConnection, labels?: Labels): void {
+  /** Judges the client; false when it was refused. `labels` are of one without mutual TLS. */
+  private admit(connection: ProxyConnection, labels?: Labels): boolean {
     if (connection.direct && labels !== undefined) {
       const message = 'to the inbound port itself only mutual TLS with this proxy is let in';
-      return this.owner.refuse(connection, 'own_port', message);
+      this.owner.refuse(connection, 'own_port', message);
+      return false;
     }
     const verdict = this.verdict(connection, connection.clientIdentity !== undefined);
-    if (verdict === 'deny') return this.owner.refuse(connection, 'policy', this.denial(connection));
+    if (verdict === 'deny') {
+      this.owner.refuse(connection, 'policy', this.denial(connection));
+      return false;
+    }
     if (verdict === 'audit') this.audit(connection);
     const port = connection.target as ApplicationPort;
     connection.series = this.seriesOf(port, labels ?? mutualTls(connection.clientIdentity?.text));
     connection.series.opened();
-    this.parts.forward.proceed(connection);
+    return true;
   }
 
   private audit(connection: ProxyConnection): void {
@@ -402,7 +429,7 @@ export class Inbound implements OpeningOwner {
       return new Endpoint(snapshot, series);
     });
     const picker = new InOrder(endpoints);
-    return { destination, series: new Map(), endpoints, picker, serverFirst: false, users: 0, usedMs: 0 };
+    return { destination, series: new Map(), endpoints, picker, opaque: false, users: 0, usedMs: 0 };
   }
 }
 
@@ -411,6 +438,11 @@ const DISABLED: Labels = { tls: 'disabled' };
 const LOOPBACK: Labels = { tls: 'no_identity', no_tls_reason: 'loopback' };
 const NO_CLIENT_HELLO: Labels = { tls: 'no_identity', no_tls_reason: 'no_tls_from_remote' };
 const OPAQUE_TLS: Labels = { tls: 'opaque' };
+
+/** What the application may rely on: who the client is, or that nobody proved anything. */
+function clientFields(identity: PeerIdentity | undefined): Uint8Array {
+  return identity === undefined ? NO_BYTES : Buffer.from(`l5d-client-id: ${identity.text}\r\n`, 'latin1');
+}
 
 function mutualTls(clientId = ''): Labels {
   return { tls: 'true', client_id: clientId };

@@ -138,6 +138,7 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
     adminTokenFile: admin.tokenFile,
     connections: () => running.connections(),
     accepted: () => running.accepted(),
+    draining: (sides) => running.announce({ type: 'draining', sides }),
     unlisten: async (side) => {
       // Closed, not only unwatched: the kernel would go on accepting for nobody.
       await running.unlisten(side);
@@ -195,12 +196,18 @@ function listenerRequests(config: Config): ListenerRequest[] {
 }
 
 function workerSettings(config: Config, ownAddresses: readonly string[]) {
-  const { originalDst, requireIdentity, unknown, discoveryTimeoutMs } = config.outbound;
-  const { inbound } = config;
+  const { inbound, outbound } = config;
   return {
     ownAddresses,
     identityEnabled: config.identity.source !== 'none',
-    outbound: { originalDst, requireIdentity, unknown, discoveryTimeoutMs, zone: config.workload.zone },
+    outbound: {
+      originalDst: outbound.originalDst,
+      opaquePorts: outbound.opaquePorts,
+      requireIdentity: outbound.requireIdentity,
+      unknown: outbound.unknown,
+      discoveryTimeoutMs: outbound.discoveryTimeoutMs,
+      zone: config.workload.zone,
+    },
     inbound: {
       originalDst: inbound.originalDst,
       opaquePorts: inbound.opaquePorts,

@@ -1,7 +1,8 @@
 /**
  * The way of a connection out of the application:
  *
- *   accept → target → look-up (held) → balance → connect → (mutual TLS → transport header) → relay → account
+ *   accept → target → look-up (held) → HTTP? → balance → connect → (mutual TLS → transport header) → relay → account,
+ *          or for each request: balance → pool → forward → account
  *
  * The destination is what the kernel says it was before the redirect, or the service of an explicit listener; nothing the
  * client sends changes it.
@@ -18,10 +19,12 @@ import {
   type SocketAddress,
 } from './core/address.ts';
 import { log } from './core/log.ts';
+import { Opening, type OpeningOwner, type Protocol } from './detect/opening.ts';
+import type { HttpForward } from './forward/http.ts';
 import type { TcpForward } from './forward/tcp.ts';
 import type { MetricsSlab } from './metrics/slab.ts';
 import { destinationLabels, sourceLabels, TransportSeries } from './metrics/transport.ts';
-import { ProxyConnection } from './model/connection.ts';
+import { NO_BYTES, ProxyConnection } from './model/connection.ts';
 import { Endpoint } from './model/endpoint.ts';
 import type { SpineOwner } from './model/spine.ts';
 import type { EndpointSnapshot, Labels, TargetKey, TargetSnapshot } from './model/target.ts';
@@ -32,6 +35,8 @@ import { endpointTls } from './tls/client.ts';
 /** The part of the configuration this spine follows. */
 export interface OutboundSettings {
   readonly originalDst: OriginalDstMode;
+  /** Ports whose protocols are known not to be HTTP, many with a server that speaks first. */
+  readonly opaquePorts: ReadonlySet<number>;
   readonly requireIdentity: boolean;
   /** This proxy has an identity of its own. */
   readonly identity: boolean;
@@ -41,6 +46,16 @@ export interface OutboundSettings {
   readonly zone: string | undefined;
 }
 
+/** What the spine is made of. */
+export interface OutboundParts {
+  readonly engine: Engine;
+  readonly slab: MetricsSlab;
+  readonly host: HostAddresses;
+  readonly forward: TcpForward;
+  readonly http: HttpForward;
+  readonly owner: SpineOwner;
+}
+
 /** Asks main to follow a target, or to stop. */
 export interface LookUps {
   lookUp(key: TargetKey): void;
@@ -48,25 +63,25 @@ export interface LookUps {
 }
 
 /** Outbound connections of one worker. */
-export class Outbound {
+export class Outbound implements OpeningOwner {
   private readonly settings: OutboundSettings;
   private readonly engine: Engine;
   private readonly slab: MetricsSlab;
   private readonly host: HostAddresses;
   private readonly forward: TcpForward;
+  private readonly http: HttpForward;
+  private readonly opening: Opening;
   private readonly owner: SpineOwner;
   private readonly targets: Targets;
 
-  constructor(
-    settings: OutboundSettings,
-    parts: { engine: Engine; slab: MetricsSlab; host: HostAddresses; forward: TcpForward; owner: SpineOwner },
-    lookUps: LookUps,
-  ) {
+  constructor(settings: OutboundSettings, parts: OutboundParts, lookUps: LookUps) {
     this.settings = settings;
     this.engine = parts.engine;
     this.slab = parts.slab;
     this.host = parts.host;
     this.forward = parts.forward;
+    this.http = parts.http;
+    this.opening = new Opening(parts.engine, this);
     this.owner = parts.owner;
     this.targets = new Targets({
       lookUp: (key) => lookUps.lookUp(key),
@@ -126,8 +141,52 @@ export class Outbound {
     for (const connection of waiting) this.resolved(connection, target, snapshot);
   }
 
-  /** The look-up took too long: refused rather than sent on by accident. */
+  /** Bytes of the client, or of an endpoint that may speak first. */
+  received(connection: ProxyConnection, socket: ConnectionId, bytes: Uint8Array): void {
+    this.opening.received(connection, socket, bytes);
+  }
+
+  /** The end of either. */
+  ended(connection: ProxyConnection, socket: ConnectionId): void {
+    this.opening.ended(connection, socket);
+  }
+
+  /** An upstream dialled for a silent client is there. */
+  upstreamReady(connection: ProxyConnection): void {
+    if (connection.stage === 'opening') this.opening.listenToUpstream(connection);
+  }
+
+  look(connection: ProxyConnection): void {
+    if (connection.stage === 'opening') this.opening.decide(connection);
+  }
+
+  sawTls(connection: ProxyConnection): void {
+    // Not looked for: on its way out it is the application's own.
+    this.forward.proceed(connection);
+  }
+
+  sawProtocol(connection: ProxyConnection, protocol: Protocol): void {
+    const target = connection.target as Target | undefined;
+    if (target !== undefined) target.opaque = protocol === 'opaque';
+    if (protocol === 'http1') this.http.start(connection, NO_BYTES);
+    else this.forward.proceed(connection);
+  }
+
+  silent(connection: ProxyConnection): void {
+    this.forward.dial(connection);
+  }
+
+  unreadable(connection: ProxyConnection): void {
+    this.forward.proceed(connection);
+  }
+
+  stalled(connection: ProxyConnection, afterMs: number): void {
+    this.http.stalled(connection, afterMs);
+  }
+
+  /** The client's deadline has passed: the look-up took too long, and is refused rather than sent on by accident. */
   timedOut(connection: ProxyConnection): void {
+    if (connection.stage === 'opening') return this.opening.timedOut(connection);
     if (connection.stage !== 'resolving') return;
     const waited = this.settings.discoveryTimeoutMs;
     this.owner.refuse(
@@ -179,7 +238,13 @@ export class Outbound {
     if (target.picker === undefined) return this.refuseEndpoints(connection, target, snapshot);
     this.engine.deadline(connection.client, 0);
     connection.picker = target.picker;
-    this.forward.proceed(connection);
+    if (this.isOpaque(target, snapshot)) return this.forward.proceed(connection);
+    this.opening.start(connection, { tls: false, http: true, race: true, atOnce: target.opaque });
+  }
+
+  private isOpaque(target: Target, snapshot: TargetSnapshot): boolean {
+    const port = target.destination?.port ?? endpointsOf(target, snapshot)[0]?.port;
+    return this.settings.opaquePorts.has(port);
   }
 
   /** Endpoints there are, but none that may be dialled. */

@@ -12,6 +12,8 @@ import { errnoName } from './core/errno.ts';
 import { LineBudget } from './core/line-budget.ts';
 import { log } from './core/log.ts';
 import { alertName } from './core/tls-alert.ts';
+import { Dialler } from './forward/dial.ts';
+import { HttpForward } from './forward/http.ts';
 import { type ForwardOwner, TcpForward } from './forward/tcp.ts';
 import { Inbound, type PolicySettings } from './inbound.ts';
 import { Handshakes } from './metrics/handshakes.ts';
@@ -19,6 +21,7 @@ import { OpeningMetrics } from './metrics/opening.ts';
 import { type RefusalReason, Refusals } from './metrics/refusals.ts';
 import { MetricsSlab } from './metrics/slab.ts';
 import type { ProxyConnection } from './model/connection.ts';
+import type { HttpUpstream } from './model/http-upstream.ts';
 import {
   type FromWorker,
   type ListenerRole,
@@ -55,11 +58,12 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   private readonly credentials: Credentials;
   private readonly lines = new LineBudget();
   private readonly forward: TcpForward;
+  private readonly http: HttpForward;
   private readonly inbound: Inbound;
   private readonly outbound: Outbound;
   private readonly roles = new Map<number, ListenerRole>();
-  /** By index of the socket; an accepted and a dialled socket point to the same connection. */
-  private readonly connections: (ProxyConnection | undefined)[] = [];
+  /** By index of the socket; an accepted and a dialled socket point to the same connection, but for those of HTTP. */
+  private readonly sockets: (ProxyConnection | HttpUpstream | undefined)[] = [];
 
   constructor(settings: WorkerSettings, post: (message: FromWorker) => void) {
     this.post = post;
@@ -77,13 +81,16 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     );
     if (settings.identity !== undefined) this.credentials.apply(settings.identity);
     const tlsClient = new TlsClient(this.engine, this.credentials, this.handshakes);
-    this.forward = new TcpForward(this.engine, redirected, tlsClient, this);
+    const dialler = new Dialler(this.engine, redirected, tlsClient);
+    this.forward = new TcpForward(this.engine, dialler, this);
+    this.http = new HttpForward(this.engine, dialler, this);
     const own = settings.ownAddresses.map((text) => required(parseSocketAddress(text), text));
     const parts = {
       engine: this.engine,
       slab: this.slab,
       host: new HostAddresses(own),
       forward: this.forward,
+      http: this.http,
       owner: this,
     };
     this.inbound = new Inbound(
@@ -98,7 +105,12 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
         openings: new OpeningMetrics(this.slab),
       },
     );
-    this.outbound = new Outbound({ ...settings.outbound, identity: settings.identityEnabled }, parts, {
+    const outbound = {
+      ...settings.outbound,
+      opaquePorts: new Set(settings.outbound.opaquePorts),
+      identity: settings.identityEnabled,
+    };
+    this.outbound = new Outbound(outbound, parts, {
       lookUp: (key) => post({ type: 'look-up', key }),
       release: (key) => post({ type: 'release', key }),
     });
@@ -123,9 +135,14 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       case 'identity':
         return this.credentials.apply(message.identity);
       case 'policies':
-        return this.inbound.applyPolicies(policiesOf(message.policies), this.inboundConnections());
+        return this.inbound.applyPolicies(policiesOf(message.policies), this.connectionsOf('inbound'));
+      case 'draining':
+        this.http.draining = message.sides;
+        if (message.sides.includes('outbound')) this.http.closeIdle(this.connectionsOf('outbound'));
+        return;
       case 'unlisten':
         this.unlisten(message.side);
+        this.http.closeIdle(this.connectionsOf(message.side));
         return this.post({ type: 'unlistened', side: message.side });
       default:
         throw new Error(`main sent a message this worker does not know: ${JSON.stringify(message)}`);
@@ -158,28 +175,32 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   }
 
   connected(id: ConnectionId, micros: number): void {
-    const connection = this.connections[indexOf(id)];
-    if (connection?.upstream === id) this.forward.connected(connection, micros);
+    const user = this.sockets[indexOf(id)];
+    if (user?.kind === 'upstream') this.http.connections.connected(user, micros);
+    else if (user?.upstream === id) this.forward.connected(user, micros);
   }
 
   connectFailed(id: ConnectionId, errno: number): void {
-    const connection = this.disown(id);
-    if (connection?.upstream !== id) return;
-    connection.sockets--;
-    this.forward.ended(connection, errno);
-    this.settle(connection);
+    const user = this.disown(id);
+    if (user?.kind === 'upstream') return this.http.connections.ended(user, errno, 0);
+    if (user?.upstream !== id) return;
+    user.sockets--;
+    this.forward.ended(user, errno);
+    this.settle(user);
   }
 
   secured(id: ConnectionId, report: TlsReport): void {
-    const connection = this.connections[indexOf(id)];
-    if (connection?.client === id) this.inbound.secured(connection, report);
-    else if (connection?.upstream === id) this.forward.secured(connection, report);
+    const user = this.sockets[indexOf(id)];
+    if (user?.kind === 'upstream') this.http.connections.secured(user, report);
+    else if (user?.client === id) this.inbound.secured(user, report);
+    else if (user?.upstream === id) this.forward.secured(user, report);
   }
 
   tlsFailed(id: ConnectionId, report: TlsReport): void {
-    const connection = this.connections[indexOf(id)];
-    if (connection?.client === id) this.inbound.tlsFailed(connection, report);
-    else if (connection?.upstream === id) this.forward.tlsFailed(connection, report);
+    const user = this.sockets[indexOf(id)];
+    if (user?.kind === 'upstream') this.http.connections.tlsFailed(user, report);
+    else if (user?.client === id) this.inbound.tlsFailed(user, report);
+    else if (user?.upstream === id) this.forward.tlsFailed(user, report);
   }
 
   closed(
@@ -187,42 +208,49 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     errno: number,
     _byOther: boolean,
     _bytesRead: number,
-    _bytesWritten: number,
+    bytesWritten: number,
     alert: number,
   ): void {
-    const connection = this.disown(id);
-    if (connection === undefined) return;
-    if (alert >= 0) this.alerted(connection, id, alert);
-    connection.sockets--;
-    if (connection.client === id) {
-      connection.series?.closed(errno);
+    const user = this.disown(id);
+    if (user === undefined) return;
+    if (alert >= 0) this.alerted(user, id, alert);
+    if (user.kind === 'upstream') return this.http.connections.ended(user, errno, bytesWritten);
+    user.sockets--;
+    if (user.client === id) {
+      user.series?.closed(errno);
       // The client left while we were dialling for it.
-      if (connection.stage !== 'open' && connection.upstream !== 0) this.engine.reset(connection.upstream);
-      connection.end();
+      if (user.stage !== 'open' && user.upstream !== 0) this.engine.reset(user.upstream);
+      if (user.exchange !== undefined) this.http.clientGone(user.exchange);
+      user.end();
     } else {
-      this.forward.ended(connection, errno);
+      this.forward.ended(user, errno);
     }
-    this.settle(connection);
+    this.settle(user);
   }
 
   deadline(id: ConnectionId): void {
-    const connection = this.connections[indexOf(id)];
-    if (connection === undefined) return;
-    if (connection.client !== id) this.forward.timedOut(connection);
-    else if (connection.direction === 'inbound') this.inbound.timedOut(connection);
-    else this.outbound.timedOut(connection);
+    const user = this.sockets[indexOf(id)];
+    if (user === undefined) return;
+    if (user.kind === 'upstream') this.http.connections.timedOut(user);
+    else if (user.client !== id) this.forward.timedOut(user);
+    else if (user.stage === 'http') this.http.timedOut(user);
+    else this.spineOf(user).timedOut(user);
   }
 
   data(id: ConnectionId, offset: number, length: number): void {
-    const connection = this.connections[indexOf(id)];
-    if (connection?.direction !== 'inbound') return this.unexpected(id, 'data');
-    this.inbound.received(connection, id, this.engine.slab.subarray(offset, offset + length));
+    const user = this.sockets[indexOf(id)];
+    if (user === undefined) return;
+    if (user.kind === 'upstream') return this.http.upstreamData(user, offset, length);
+    if (user.stage === 'http') return this.http.clientData(user, offset, length);
+    this.spineOf(user).received(user, id, this.engine.slab.subarray(offset, offset + length));
   }
 
   end(id: ConnectionId): void {
-    const connection = this.connections[indexOf(id)];
-    if (connection?.direction !== 'inbound') return this.unexpected(id, 'end');
-    this.inbound.ended(connection, id);
+    const user = this.sockets[indexOf(id)];
+    if (user === undefined) return;
+    if (user.kind === 'upstream') return this.http.upstreamEnd(user);
+    if (user.stage === 'http') return this.http.clientEnd(user);
+    this.spineOf(user).ended(user, id);
   }
 
   acceptPaused(listener: number, errno: number): void {
@@ -241,14 +269,9 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       log.info('accepting again', { listener: this.roles.get(listener)?.kind, ...line });
   }
 
-  // Connections are relayed natively: TypeScript sees neither their pauses nor, beyond their first bytes, what they carry.
-  blocked(id: ConnectionId): void {
-    this.unexpected(id, 'blocked');
-  }
-
-  drained(id: ConnectionId): void {
-    this.unexpected(id, 'drained');
-  }
+  // Readers are linked to whom they feed, so that they wait by themselves.
+  blocked(): void {}
+  drained(): void {}
 
   /** Sockets end at any time, also between an event and our answer to it. */
   deadOperation(id: ConnectionId, operation: number, other: ConnectionId): void {
@@ -256,8 +279,8 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     if (operation === RELAY_OPERATION) this.engine.reset(other);
   }
 
-  adopt(socket: ConnectionId, connection: ProxyConnection): void {
-    this.connections[indexOf(socket)] = connection;
+  adopt(socket: ConnectionId, user: ProxyConnection | HttpUpstream): void {
+    this.sockets[indexOf(socket)] = user;
   }
 
   refuse(connection: ProxyConnection, reason: RefusalReason, message: string): void {
@@ -270,7 +293,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   }
 
   upstreamReady(connection: ProxyConnection): void {
-    this.inbound.upstreamReady(connection);
+    this.spineOf(connection).upstreamReady(connection);
   }
 
   gaveUp(connection: ProxyConnection, reason: RefusalReason, detail: string): void {
@@ -279,24 +302,26 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   }
 
   /** Mutual TLS broke behind its handshake. A server that does not want us says so only here (RFC 8446 section 4.4.2.4). */
-  private alerted(connection: ProxyConnection, socket: ConnectionId, alert: number): void {
+  private alerted(user: ProxyConnection | HttpUpstream, socket: ConnectionId, alert: number): void {
     const ours = alert >= OUR_ALERT;
     const number = ours ? alert - OUR_ALERT : alert;
-    const side = socket === connection.client ? 'src' : 'dst';
-    this.handshakes.alerted(connection.direction, side, ours ? 'us' : 'peer', number);
+    const client = user.kind === 'connection' && user.client === socket ? user : undefined;
+    // Only outbound dials endpoints with TLS.
+    const direction = client?.direction ?? 'outbound';
+    this.handshakes.alerted(direction, client === undefined ? 'dst' : 'src', ours ? 'us' : 'peer', number);
     const line = this.lines.take('alert');
     if (line === undefined) return;
     log.warn(ours ? 'the peer broke TLS, and was cut off' : 'the peer ended TLS with an alert', {
-      direction: connection.direction,
-      peer: side === 'src' ? connection.peer.toString() : connection.endpoint?.address.toString(),
+      direction,
+      peer: (client?.peer ?? user.endpoint?.address)?.toString(),
       alert: alertName(number),
       ...line,
     });
   }
 
-  private *inboundConnections(): Iterable<ProxyConnection> {
-    for (const connection of new Set(this.connections))
-      if (connection?.direction === 'inbound') yield connection;
+  private *connectionsOf(side: Side): Iterable<ProxyConnection> {
+    for (const user of new Set(this.sockets))
+      if (user?.kind === 'connection' && user.direction === side) yield user;
   }
 
   private unlisten(side: Side): void {
@@ -308,10 +333,14 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   }
 
   /** Takes a socket that ended out of the table. */
-  private disown(id: ConnectionId): ProxyConnection | undefined {
-    const connection = this.connections[indexOf(id)];
-    this.connections[indexOf(id)] = undefined;
-    return connection;
+  private disown(id: ConnectionId): ProxyConnection | HttpUpstream | undefined {
+    const user = this.sockets[indexOf(id)];
+    this.sockets[indexOf(id)] = undefined;
+    return user;
+  }
+
+  private spineOf(connection: ProxyConnection): Inbound | Outbound {
+    return connection.direction === 'inbound' ? this.inbound : this.outbound;
   }
 
   /** Gives the target back when nothing of the connection is left. */
@@ -319,10 +348,6 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     if (connection.sockets > 0 || connection.target === undefined) return;
     connection.target.users--;
     connection.target = undefined;
-  }
-
-  private unexpected(id: ConnectionId, event: string): void {
-    throw new Error(`engine event ${event} for connection ${id}, which nobody reads`);
   }
 
   private sweep(): void {

@@ -38,6 +38,8 @@ export interface Config {
     /** Transparent listeners; ports are 1 to 65535. */
     readonly listen: readonly SocketAddress[];
     readonly originalDst: OriginalDstMode;
+    /** Destination ports whose endpoint is dialled without waiting for the client, and without looking for HTTP. */
+    readonly opaquePorts: readonly number[];
     /** Refuse endpoints that have no identity. */
     readonly requireIdentity: boolean;
     /** What happens to destinations every source says it does not know. */
@@ -52,7 +54,7 @@ export interface Config {
     readonly listen: readonly SocketAddress[];
     readonly originalDst: OriginalDstMode;
     readonly defaultPolicy: Policy;
-    /** Ports whose application is dialled without waiting for the client. */
+    /** Ports whose application is dialled without waiting for the client, and without looking for HTTP. */
     readonly opaquePorts: readonly number[];
     /** What the `cluster-…` policies mean by the cluster. */
     readonly clusterNetworks: readonly Cidr[];

@@ -111,6 +111,11 @@ export const SETTINGS = {
       'forward',
       'A destination no source knows: forward it as it came, or refuse it.',
     ),
+    opaquePorts: setting(
+      list(scalar(kinds.port)),
+      OPAQUE_PORTS,
+      'Destination ports that do not speak HTTP: their endpoints are dialled at once.',
+    ),
     discoveryTimeout: setting(
       // Below 10 ms a look-up loses against scheduling; above 10 minutes every client has given up.
       scalar(kinds.duration('10ms', '10m')),
@@ -152,7 +157,7 @@ export const SETTINGS = {
     opaquePorts: setting(
       list(scalar(kinds.port)),
       OPAQUE_PORTS,
-      'Application ports that do not speak HTTP, many with a server that speaks\nfirst: the application is dialled at once.',
+      'Application ports that do not speak HTTP, many with a server that speaks\nfirst: the application is dialled at once, and HTTP is not looked for.',
     ),
     ports: setting(
       list(

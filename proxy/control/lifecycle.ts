@@ -21,6 +21,8 @@ export interface Stoppable {
   connections(): number;
   /** Connections accepted since the start; any change is a sign of life. */
   accepted(): number;
+  /** Lets clients of these sides know that their connections do not last. */
+  draining(sides: readonly Side[]): void;
   /** Stops accepting on a side and closes its listeners. */
   unlisten(side: Side): Promise<void>;
 }
@@ -111,10 +113,13 @@ async function closeSides(
 ): Promise<void> {
   const awaited = lifecycle.applications > 0;
   const inboundEndMs = performance.now() + drainDelayMs;
+  proxy.draining(['inbound']);
   await poll(() => performance.now() >= inboundEndMs, over);
   if (over.aborted) return;
   await proxy.unlisten('inbound');
   log.info('inbound closed', { connections: proxy.connections() });
+  // An application that keeps a connection for its next request would keep us; it can open another one.
+  proxy.draining(['inbound', 'outbound']);
   await poll(outboundEnd(proxy, lifecycle, awaited), over);
   if (over.aborted) return;
   await proxy.unlisten('outbound');

@@ -46,6 +46,11 @@ export class TransportSeries {
     this.release();
   }
 
+  /** Bytes that were read before the engine was told to count. */
+  received(bytes: number): void {
+    this.slab.add(this.readSlot, bytes);
+  }
+
   /** An attempt to connect failed. */
   connectFailed(errno: number): void {
     let slot = this.connectFailures.get(errno);

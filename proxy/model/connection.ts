@@ -4,6 +4,7 @@ import type { PeerIdentity } from '../core/identity.ts';
 import type { TransportSeries } from '../metrics/transport.ts';
 import type { ConnectionId } from '../native/engine.ts';
 import type { Endpoint } from './endpoint.ts';
+import type { Exchange } from './exchange.ts';
 import type { PortPlace } from './messages.ts';
 import type { EndpointPicker } from './pick.ts';
 
@@ -13,9 +14,17 @@ export type Direction = 'inbound' | 'outbound';
 /**
  * How far it has come on the client's side: `resolving` waits for discovery, `opening` for the client's first bytes,
  * `handshaking` for its TLS, `header` for the transport header behind that, `dialling` for the upstream alone; `open` is
- * relayed; `ended` is over for us, though the engine may not have told the end of both sockets yet.
+ * relayed; `http` passes one request after the other, see `Exchange`; `ended` is over for us, though the engine may not have told the end of both sockets yet.
  */
-export type Stage = 'resolving' | 'opening' | 'handshaking' | 'header' | 'dialling' | 'open' | 'ended';
+export type Stage =
+  | 'resolving'
+  | 'opening'
+  | 'handshaking'
+  | 'header'
+  | 'dialling'
+  | 'open'
+  | 'http'
+  | 'ended';
 
 /**
  * The upstream's side, which may be ahead of the client's: `none`, `connecting`, `securing` (in its TLS handshake), `ready` to
@@ -36,6 +45,18 @@ export interface ConnectionTarget {
 /** Shared by all connections of which nothing is held: nearly all. */
 export const NO_BYTES = new Uint8Array(0);
 
+/** What first bytes are looked at for. */
+export interface OpeningSearch {
+  /** TLS that may be meant for us. */
+  readonly tls: boolean;
+  /** HTTP; everything is opaque otherwise. */
+  readonly http: boolean;
+  /** The upstream may be dialled while the client is silent, since it may be one whose server speaks first. */
+  readonly race: boolean;
+  /** … and probably is: do not wait at all. */
+  readonly atOnce: boolean;
+}
+
 /** Why an upstream that was connected cannot be used. */
 export interface UpstreamFault {
   /** For logs. */
@@ -46,6 +67,7 @@ export interface UpstreamFault {
 
 /** One per accepted connection, from accept until both sockets have ended. */
 export class ProxyConnection {
+  readonly kind = 'connection';
   readonly direction: Direction;
   /** The accepted socket. */
   readonly client: ConnectionId;
@@ -84,16 +106,20 @@ export class ProxyConnection {
   upstreamEnded = false;
   /** When the client's first bytes were waited for, in ms of `performance.now()`. */
   openingSinceMs = 0;
-  /** A silent client may be one whose server speaks first. */
-  racing = false;
-  /** The client has begun a ClientHello, and its time runs. */
-  helloDue = false;
+  /** What its first bytes are looked at for. */
+  search: OpeningSearch | undefined;
+  /** The client has begun to say what it wants, and its time runs. */
+  openingDue = false;
+  /** So many of its first bytes may become HTTP. */
+  scanned = 0;
   /** Who the client has proved to be; undefined without mutual TLS. */
   clientIdentity: PeerIdentity | undefined;
   /** The explicit inbound listener it came to, whose policy holds; undefined for the others. */
   place: PortPlace | undefined;
   /** It went to the inbound port itself, and says in a transport header what it wants. */
   direct = false;
+  /** What it is at, when it speaks HTTP. */
+  exchange: Exchange | undefined;
   /** When dialling began, in ms of `performance.now()`. */
   diallingSinceMs = 0;
 
@@ -123,7 +149,7 @@ export class ProxyConnection {
 }
 
 /** `before` and `bytes` in memory of our own, which grows by doubling: a peer may send its bytes one by one. */
-function joined(before: Uint8Array, bytes: Uint8Array): Uint8Array {
+export function joined(before: Uint8Array, bytes: Uint8Array): Uint8Array {
   const length = before.length + bytes.length;
   const room = before.buffer.byteLength - before.byteOffset;
   // NO_BYTES has no room at all.

@@ -71,6 +71,7 @@ export interface WorkerSettings {
   readonly identity: OwnIdentity | undefined;
   readonly outbound: {
     readonly originalDst: 'auto' | 'required' | 'off';
+    readonly opaquePorts: readonly number[];
     readonly requireIdentity: boolean;
     readonly unknown: 'forward' | 'refuse';
     readonly discoveryTimeoutMs: number;
@@ -102,7 +103,9 @@ export type ToWorker =
   /** Open connections are judged again. */
   | { readonly type: 'policies'; readonly policies: PolicyMessage }
   /** Stop accepting on the listeners of one side; open connections go on. */
-  | { readonly type: 'unlisten'; readonly side: Side };
+  | { readonly type: 'unlisten'; readonly side: Side }
+  /** Clients of these sides are told to let go of their HTTP connections. */
+  | { readonly type: 'draining'; readonly sides: readonly Side[] };
 
 /** Worker to main. */
 export type FromWorker =

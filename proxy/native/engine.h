@@ -61,9 +61,9 @@ constexpr size_t EVENT_RESERVE = 16;
 constexpr size_t OPERATION_RECORDS = 4096;
 
 // Receive part of the slab: 1 MB is 64 reads of READ_BYTES, more than one turn serves in practice; only touched pages
-// cost memory. The rest is TypeScript's to build output in.
+// cost memory. The rest is TypeScript's to build output in, 1 MB that is free again after each batch and 2 MB that is kept.
 constexpr size_t SLAB_RECEIVE_BYTES = 1 << 20;
-constexpr size_t SLAB_BYTES = 2 << 20;
+constexpr size_t SLAB_BYTES = 4 << 20;
 
 // One read towards TypeScript: 16 KB is a TLS record and more than nearly every HTTP head.
 constexpr size_t READ_BYTES = 16 * 1024;

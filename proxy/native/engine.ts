@@ -121,8 +121,13 @@ export const RELAY_OPERATION = OPERATION.relay;
 
 const RECORD_INTS = 4;
 const OPERATION_RECORDS = 4096;
-/** Output is built in the second half of the slab; the first half is where the engine reads to. */
+/** The engine reads to the first part of the slab; output of a batch is built in the second. */
 const OUTPUT_OFFSET = 1 << 20;
+const OUTPUT_END = 2 << 20;
+
+/** The third part outlives batches: what may have to be sent again later is kept where it can be sent from. */
+export const RETAINED_OFFSET = OUTPUT_END;
+export const RETAINED_BYTES = 2 << 20;
 
 /** Connections waiting to be accepted per listener; the kernel caps it at net.core.somaxconn (4096 by default). */
 const BACKLOG = 4096;
@@ -137,6 +142,8 @@ export class Engine {
   private readonly eventDoubles: readonly [Float64Array, Float64Array];
   private readonly operations: Int32Array;
   private readonly address: Uint32Array;
+  /** Counts what `flush` does: operations of an earlier number have run. */
+  flushes = 0;
   private operationCount = 0;
   private outputUsed = OUTPUT_OFFSET;
   private inBatch = false;
@@ -188,15 +195,51 @@ export class Engine {
   /** Sends bytes, copying them to the slab's output part. */
   send(id: ConnectionId, bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length; ) {
-      const length = Math.min(bytes.length - at, this.slab.length - OUTPUT_OFFSET);
+      const length = Math.min(bytes.length - at, OUTPUT_END - OUTPUT_OFFSET);
       this.sendRange(id, this.output(bytes.subarray(at, at + length)), length);
       at += length;
     }
   }
 
-  /** Sends a range of the slab as it is when the batch returns: received bytes pass on without a copy. */
+  /**
+   * Sends a range of the slab as it is when the batch returns: received bytes pass on without a copy. Ranges that follow each
+   * other are one send.
+   */
   sendRange(id: ConnectionId, offset: number, length: number): void {
-    this.add(OPERATION.send, id, offset, length);
+    const last = (this.operationCount - 1) * RECORD_INTS;
+    const operations = this.operations;
+    const continues =
+      last >= 0 &&
+      operations[last] === OPERATION.send &&
+      operations[last + 1] === id &&
+      operations[last + 2] + operations[last + 3] === offset;
+    if (continues) operations[last + 3] += length;
+    else this.add(OPERATION.send, id, offset, length);
+  }
+
+  /** The last operation so far is a send of built output on this connection: more of it would be the same send. */
+  isSending(id: ConnectionId): boolean {
+    const last = (this.operationCount - 1) * RECORD_INTS;
+    const { operations } = this;
+    return (
+      last >= 0 &&
+      operations[last] === OPERATION.send &&
+      operations[last + 1] === id &&
+      operations[last + 2] + operations[last + 3] === this.outputUsed
+    );
+  }
+
+  /** Room for output of at most `length` bytes (64 KiB), at the offset returned; `sendBuilt` takes what was written there. */
+  reserve(length: number): number {
+    if (this.outputUsed + length > OUTPUT_END) this.flush();
+    return this.outputUsed;
+  }
+
+  /** Sends what was written from the offset `reserve` gave up to `end`. */
+  sendBuilt(id: ConnectionId, end: number): void {
+    const from = this.outputUsed;
+    this.outputUsed = end;
+    this.sendRange(id, from, end - from);
   }
 
   /**
@@ -205,7 +248,7 @@ export class Engine {
    */
   unread(id: ConnectionId, bytes: Uint8Array): void {
     for (let end = bytes.length; end > 0; ) {
-      const length = Math.min(end, this.slab.length - OUTPUT_OFFSET);
+      const length = Math.min(end, OUTPUT_END - OUTPUT_OFFSET);
       this.add(OPERATION.unread, id, this.output(bytes.subarray(end - length, end)), length);
       end -= length;
     }
@@ -300,6 +343,7 @@ export class Engine {
   /** Runs what was asked for so far; done by itself at the end of a batch, or of the current microtask outside one. */
   flush(): void {
     const count = this.operationCount;
+    this.flushes++;
     this.operationCount = 0;
     this.outputUsed = OUTPUT_OFFSET;
     if (count > 0 && !this.stopped) this.binding.flush(count);
@@ -307,7 +351,7 @@ export class Engine {
 
   /** Copies bytes to where operations find them, and says where that is. */
   private output(bytes: Uint8Array): number {
-    if (this.outputUsed + bytes.length > this.slab.length) this.flush();
+    if (this.outputUsed + bytes.length > OUTPUT_END) this.flush();
     const at = this.outputUsed;
     this.slab.set(bytes, at);
     this.outputUsed += bytes.length;

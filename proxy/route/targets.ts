@@ -35,6 +35,8 @@ export interface Target {
   picker: EndpointPicker | undefined;
   /** What the picker chooses from. */
   endpoints: readonly Endpoint[];
+  /** What came last was no HTTP. Only shortens the wait of what comes next. */
+  opaque: boolean;
   /** Connections held for the first snapshot. */
   readonly waiting: Set<ProxyConnection>;
   /** Connections that have it as their target. */
@@ -102,6 +104,7 @@ export class Targets {
       snapshot: undefined,
       picker: undefined,
       endpoints: [],
+      opaque: false,
       waiting: new Set(),
       users: 0,
       usedMs: 0,

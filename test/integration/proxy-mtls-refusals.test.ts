@@ -112,7 +112,7 @@ t.test('endpoints that are not who they should be get nothing, and the next one 
     await expectMovesOn(t, { web, bad: bad.address, good: good.address, fault, says, name });
     const report = await bad.next();
     t.equal(report.bytes, 0, `${name}: not one byte of the application`);
-    t.equal((await good.next()).data, 'hello from the client', `${name}: the other endpoint got it`);
+    t.equal((await good.next()).data, '!hello from the client', `${name}: the other endpoint got it`);
   }
 });
 
@@ -187,7 +187,7 @@ t.test('clients whose certificates are wrong', async (t) => {
     const report = await runTlsClient(t, python, address.port, {
       ...filesOf(bad),
       sni: api.serverName,
-      send: 'x',
+      send: '!',
       expect: 1,
     });
     t.not(report.ended, 'close_notify', `${name}: ${report.ended} ${report.error ?? ''}`);
@@ -222,10 +222,10 @@ t.test('clients that do not speak our TLS', async (t) => {
     const report = await runTlsClient(t, python, address.port, {
       ...filesOf(web),
       sni: api.serverName,
-      send: 'hello',
+      send: '!hello',
       ...split,
     });
-    t.equal(report.data, 'hello', JSON.stringify(split));
+    t.equal(report.data, '!hello', JSON.stringify(split));
     t.strictSame(report.sans?.[0], ['DNS', API_DNS]);
   }
   await proxy.idle();
@@ -275,7 +275,7 @@ t.test('a port that demands identity', async (t) => {
   const nameless = await runTlsClient(t, python, address.port, {
     ca: web.paths.trustAnchors,
     ...target,
-    send: 'x',
+    send: '!',
   });
   t.equal(nameless.bytes, 0, 'TLS without a certificate is nobody');
   t.match(await proxy.logged(/policy all-authenticated does not let/), { reason: 'policy' });
@@ -305,9 +305,9 @@ t.test('connections to the inbound port itself', async (t) => {
   const good = await runTlsClient(t, python, port, {
     ...direct,
     header: { port: application.address.port },
-    send: 'hello',
+    send: '!hello',
   });
-  t.equal(good.data, 'hello');
+  t.equal(good.data, '!hello');
   t.equal(good.alpn, TRANSPORT_ALPN);
   const refused = async (
     options: TlsClientOptions,
@@ -316,7 +316,7 @@ t.test('connections to the inbound port itself', async (t) => {
     client: object = direct,
   ) => {
     const seen = proxy.records.length;
-    const report = await runTlsClient(t, python, port, { ...client, send: 'x', expect: 1, ...options });
+    const report = await runTlsClient(t, python, port, { ...client, send: '!', expect: 1, ...options });
     t.equal(report.bytes, 0, String(says));
     t.match(await proxy.logged(says, seen), { direction: 'inbound', reason }, String(says));
   };
@@ -399,10 +399,10 @@ async function expectMovesOn(
   t.ok(failed.length === 1 && failed[0][0].match(fault), `${name}: ${failed}`);
   const mixed = await startClientSide(t, web, [bad, good]);
   const through = connect({ port: mixed.listeners[0].port, host: '127.0.0.1' });
-  through.write('hello from the client');
+  through.write('!hello from the client');
   t.equal(
     String((await once(through, 'data'))[0]),
-    'hello from the client',
+    '!hello from the client',
     `${name}: the good endpoint answers`,
   );
   through.end();

@@ -35,7 +35,7 @@ t.test('SIGHUP: stricter policies cut those they refuse, and nobody else', async
   });
   const open = async (to: { port: number; host: string }) => {
     const socket = connect(to);
-    socket.write('x');
+    socket.write('!');
     await once(socket, 'data');
     return socket;
   };
@@ -53,7 +53,7 @@ t.test('SIGHUP: stricter policies cut those they refuse, and nobody else', async
     socket.destroy();
   }
   const late = connect({ port, host: HOST });
-  late.write('x');
+  late.write('!');
   t.equal((await once(late, 'error'))[0].code, 'ECONNRESET', 'new ones are judged by the new policy');
   await inbound.idle();
 });

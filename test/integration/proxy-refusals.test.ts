@@ -26,7 +26,7 @@ async function expectRefusal(
   const before = await proxy.sum(family, { error: reason });
   const seen = proxy.records.length;
   const client = await dial(t, address);
-  client.socket.write('must not get anywhere');
+  client.socket.write('must not get anywhere\n');
   await until(() => client.closed, 'the refusal');
   t.equal(client.error, 'ECONNRESET', `${reason}: reset, not closed as if it were complete`);
   t.equal(client.receivedBytes, 0);
@@ -182,11 +182,11 @@ t.test('a connection held for discovery goes on when the answer comes', async (t
     mesh: {},
   });
   const client = await dial(t, proxy.listeners[0]);
-  client.socket.write('early');
+  client.socket.write('early\n');
   await proxy.until('tcp_open_connections', { peer: 'src' }, (open) => open === 1);
   proxy.writeMesh('late.yaml', serviceYaml('late', [{ address: origin.address }]));
   const server = await origin.peer();
-  await until(() => server.text === 'early', 'what was written before there was an answer');
+  await until(() => server.text === 'early\n', 'what was written before there was an answer');
   t.equal(await proxy.sum('ferrule_engine_timers'), 0, 'the deadline of the wait is gone');
 });
 

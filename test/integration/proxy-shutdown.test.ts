@@ -79,7 +79,7 @@ for (const workers of [1, 2]) {
   t.test(`inbound closes after the delay, outbound when all was quiet: ${workers} workers`, async (t) => {
     const { proxy, outbound, inbound } = await bothSides(t, { grace: '10m', drainDelay: '300ms' }, workers);
     const held = await dial(t, inbound);
-    held.socket.write('x');
+    held.socket.write('!');
     await until(() => held.receivedBytes === 1, 'the echo');
     proxy.kill('SIGTERM');
     const stoppingMs = await timeOf(proxy, /^stopping$/);
@@ -119,7 +119,7 @@ t.test('short connections keep outbound open, too', async (t) => {
 t.test('the grace ends everything, and counts from the order', async (t) => {
   const { proxy, inbound, outbound } = await bothSides(t, { grace: '1s', drainDelay: '0s' });
   const held = [await dial(t, inbound), await dial(t, outbound)];
-  await proxy.until('ferrule_engine_relays', {}, (relays) => relays === 2);
+  await proxy.until('tcp_open_connections', { peer: 'dst' }, (sockets) => sockets === 2);
   t.same(await proxy.stop(), { status: 0, signal: null });
   await until(() => held.every(({ closed }) => closed), 'the end of both');
   t.same(
@@ -148,7 +148,7 @@ t.test('/shutdown stops it as SIGTERM does', async (t) => {
 t.test('after /shutdown, a second one and one signal change nothing; two signals end it', async (t) => {
   const { proxy, inbound, admin } = await bothSides(t, { grace: '10m', drainDelay: '9m' });
   const held = await dial(t, inbound);
-  await proxy.until('ferrule_engine_relays', {}, (relays) => relays === 1);
+  await proxy.until('tcp_open_connections', { peer: 'dst' }, (sockets) => sockets === 1);
   for (const round of [1, 2]) t.equal((await admin('POST /shutdown')).status, 202, `round ${round}`);
   proxy.kill('SIGTERM');
   t.same(await exchangeMany(inbound, 20, 4, 1_000), []);
@@ -166,7 +166,7 @@ t.test('a second signal ends it in every phase', async (t) => {
   ] as const) {
     const { proxy, inbound } = await bothSides(t, shutdown);
     const held = await dial(t, inbound);
-    await proxy.until('ferrule_engine_relays', {}, (relays) => relays === 1);
+    await proxy.until('tcp_open_connections', { peer: 'dst' }, (sockets) => sockets === 1);
     proxy.kill('SIGTERM');
     await proxy.logged(phase);
     proxy.kill('SIGTERM');
@@ -186,7 +186,7 @@ t.test('a worker that is replaced after inbound closed opens outbound only', asy
   const shutdown = { grace: '10m', drainDelay: '0s' };
   const { proxy, inbound, outbound } = await bothSides(t, shutdown, 1, ['--import', throwing]);
   const held = await dial(t, outbound);
-  await proxy.until('ferrule_engine_relays', {}, (relays) => relays === 1);
+  await proxy.until('tcp_open_connections', { peer: 'dst' }, (sockets) => sockets === 1);
   proxy.kill('SIGTERM');
   await proxy.logged(/^inbound closed$/);
   writeFileSync(order, '');

@@ -114,7 +114,7 @@ t.test('a stopped server: nothing is lost when it goes on', async (t) => {
   const [address] = proxy.listeners;
   t.equal(await exchange(address, 1, 1_000), undefined);
   const open = (await dial(t, address)).expect(5);
-  await proxy.until('ferrule_engine_relays', {}, (relays) => relays === 1);
+  await proxy.until('tcp_open_connections', { peer: 'dst' }, (sockets) => sockets === 1);
   child.kill('SIGSTOP');
   const sent = open.stream(5, 30_000_000).then(() => open.socket.end());
   // The kernel accepts for it.

@@ -84,7 +84,7 @@ t.test('a worker that throws is replaced; only its connections are reset', async
   for (const client of clients) {
     client.on('error', (error: NodeJS.ErrnoException) => errors.push(error.code));
     client.on('end', () => ends++);
-    client.write('x');
+    client.write('!');
     await once(client, 'data');
   }
   const openedBefore = await proxy.sum('tcp_open_total');
@@ -111,7 +111,7 @@ t.test('a worker that throws is replaced; only its connections are reset', async
     t.equal(String(answer), 'y', 'a connection of the other worker goes on');
     client.destroy();
   }
-  for (let i = 0; i < 20; i++) t.ok(await echoes(proxy.listeners[0], 'again'), 'new connections work');
+  for (let i = 0; i < 20; i++) t.ok(await echoes(proxy.listeners[0], '!again'), 'new connections work');
   t.equal(await proxy.sum('ferrule_worker_restarts_total'), 1);
   t.ok((await proxy.sum('tcp_open_total')) >= openedBefore + 40, 'counters do not go back');
 });
@@ -141,7 +141,7 @@ t.test('out of descriptors: accepting pauses without spinning, and resumes', asy
   for (const client of clients) client.destroy();
   await proxy.logged(/accepting again/);
   await eventually('a new connection works', async () => {
-    return (await echoes(proxy.listeners[0], 'hello').catch(() => false)) ? true : undefined;
+    return (await echoes(proxy.listeners[0], '!hello').catch(() => false)) ? true : undefined;
   });
   t.equal(await proxy.sum('ferrule_engine_accept_paused'), 0);
 });
@@ -192,15 +192,15 @@ t.test('urgent data does not stall a relay', async (t) => {
   });
   const program = `use IO::Socket::INET; use Socket qw(MSG_OOB);
 my $s = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => ${proxy.listeners[0].port}) or die;
-send($s, 'abc', 0); send($s, '!', MSG_OOB); send($s, 'efg', 0); <STDIN>;`;
+send($s, '!abc', 0); send($s, '!', MSG_OOB); send($s, 'efg', 0); <STDIN>;`;
   const client = spawn(perl, ['-e', program], { stdio: ['pipe', 'inherit', 'inherit'] });
   t.teardown(() => client.kill('SIGKILL'));
   await eventually(
     'everything behind the urgent byte',
-    () => (received === 'abcefg' ? true : undefined),
+    () => (received === '!abcefg' ? true : undefined),
     () => received,
   );
-  t.equal(received, 'abcefg', 'the urgent byte itself is dropped');
+  t.equal(received, '!abcefg', 'the urgent byte itself is dropped');
   client.stdin.end('\n');
 });
 
@@ -223,9 +223,9 @@ t.test('nine thousand or so idle connections', async (t) => {
   t.comment(`${Math.round(proxy.anonymousBytes() / 1048576)} MB anonymous with ${count} connections`);
   t.ok(perConnection < 64 * 1024, 'an idle connection owns no buffer');
   for (let at = 0; at < count; at += 97) {
-    clients[at].write('still there');
+    clients[at].write('!still there');
     const [answer] = await once(clients[at], 'data');
-    t.equal(String(answer), 'still there');
+    t.equal(String(answer), '!still there');
   }
   for (const client of clients) client.destroy();
   await eventually('all are gone', async () =>

@@ -112,7 +112,7 @@ t.test('policies of ports', async (t) => {
     const addresses = who === 'meshed' ? VIRTUAL : SERVER;
     const all = POLICIES.flatMap((policy) => targets(addresses, portOf(policy)));
     const as = who === 'meshed' ? {} : UNMESHED;
-    const answers = dial(mesh.client, { ...as, targets: all, say: 'hello', firstBytes: true });
+    const answers = dial(mesh.client, { ...as, targets: all, say: '!', firstBytes: true });
     const wanted = POLICIES.flatMap((policy) =>
       ['v4', 'v6'].map((family) => (LETS_IN[policy][who].includes(family) ? 'hello' : 'ECONNRESET')),
     );
@@ -162,7 +162,7 @@ for (const security of SECURITIES) {
     );
     const wire = await Wire.sniff(mesh, paths![0], paths![1]);
     const said = families.flatMap((family, index) => {
-      const say = `what the client asks over ${family}`;
+      const say = `!what the client asks over ${family}`;
       const target = targets(VIRTUAL, 7000)[index];
       const got = dial(mesh.client, { targets: [target], say, firstBytes: true });
       t.strictSame(got, [answer(family)], target);

@@ -30,6 +30,7 @@ t.test('without anything, the documented defaults', async (t) => {
       originalDst: 'auto',
       requireIdentity: false,
       unknown: 'forward',
+      opaquePorts: [25, 587, 3306, 4444, 5432, 6379, 9300, 11_211],
       discoveryTimeoutMs: 3000,
       listeners: [],
     },
@@ -127,6 +128,7 @@ log: { level: debug, format: json }
       originalDst: 'off',
       requireIdentity: true,
       unknown: 'refuse',
+      opaquePorts: [25, 587, 3306, 4444, 5432, 6379, 9300, 11_211],
       discoveryTimeoutMs: 1500,
       listeners: [
         { listen: '127.0.0.1:5000', service: 'payments.default:8080' },

@@ -1,0 +1,298 @@
+/**
+ * Where a request goes: the endpoint the balancer picks, on a connection that waits or a new one, and on another when that
+ * fails. A request that was provably not processed is always sent again; one that may have been, only when it is idempotent
+ * (RFC 9110 section 9.2.2). What cannot be saved is told with the reason.
+ */
+import { ERRNO, errnoName } from '../core/errno.ts';
+import { MessageBody } from '../http/body.ts';
+import { BODY, type Head } from '../http/head.ts';
+import { METHOD } from '../http/names.ts';
+import { CONNECTION, headRoom, WriteOptions, writeRequestHead } from '../http/write.ts';
+import { NO_ENDPOINTS } from '../model/connection.ts';
+import type { Endpoint } from '../model/endpoint.ts';
+import type { Exchange } from '../model/exchange.ts';
+import { HttpUpstream } from '../model/http-upstream.ts';
+import type { Engine } from '../native/engine.ts';
+import type { DialFailure, Dialler } from './dial.ts';
+import { passBody } from './http-body.ts';
+import { HttpConnections, type HttpConnectionsOwner } from './http-connections.ts';
+import { BLOCK_BYTES, Retained } from './retained.ts';
+
+/**
+ * A request that must not be sent twice goes out on a connection that was useful this short a time ago, in ms, or on a new
+ * one: servers close idle connections after seconds, and what crosses that close is lost.
+ */
+const RECENT_MS = 1_000;
+
+/** All tries of one request together, in ms; see forward/tcp.ts. */
+const TOTAL_MS = 5_000;
+
+/** Endpoints tried for one request; see forward/tcp.ts. */
+const MAX_TRIES = 10;
+
+/** Times a request is sent again because its connection was lost: the third loss in a row is the request's own fault. */
+const MAX_REPLAYS = 3;
+
+/** Who is told what becomes of a request. */
+export interface AttemptsOwner {
+  /** Remembers whose socket this is. */
+  adoptUpstream(upstream: HttpUpstream): void;
+  /** There is a connection now, and its head has gone out. */
+  sent(exchange: Exchange): void;
+  /** It cannot be saved. */
+  failed(exchange: Exchange, status: number, message: string): void;
+  /** The response broke off in the middle. */
+  brokenOff(exchange: Exchange): void;
+}
+
+/** Sends the requests of one worker. */
+export class HttpAttempts implements HttpConnectionsOwner {
+  readonly connections: HttpConnections;
+  private readonly engine: Engine;
+  private readonly owner: AttemptsOwner;
+  private readonly retained: Retained;
+  private readonly options = new WriteOptions();
+
+  constructor(engine: Engine, dialler: Dialler, owner: AttemptsOwner) {
+    this.engine = engine;
+    this.owner = owner;
+    this.connections = new HttpConnections(engine, dialler, this);
+    this.retained = new Retained(engine);
+  }
+
+  /** Sends a request whose head has just been read. `path`: its canonical form, where that is another. */
+  start(exchange: Exchange, head: Head, path: Uint8Array | null): void {
+    exchange.tried = NO_ENDPOINTS;
+    exchange.replays = 0;
+    exchange.startedMs = performance.now();
+    this.keepHead(exchange, head, path);
+    this.attempt(exchange, undefined);
+  }
+
+  /** Passes bytes of its body on. @returns where they ended: `from` while there is nowhere to send them; below 0: a problem */
+  pass(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number {
+    const { upstream, requestBody } = exchange;
+    if (upstream?.upstreamStage !== 'ready') return from;
+    const socket = upstream.upstream;
+    const end = passBody(
+      this.engine,
+      requestBody,
+      bytes,
+      from,
+      to,
+      socket,
+      requestBody.kind === BODY.chunked,
+    );
+    if (end < 0) return end;
+    upstream.handed += end - from;
+    if (exchange.idempotent) this.retained.keepBody(exchange, bytes, from, end);
+    else exchange.replayable = false;
+    if (!requestBody.done) this.linkRequest(exchange, upstream);
+    else if (exchange.requestLinked) this.unlinkRequest(exchange);
+    return end;
+  }
+
+  adoptUpstream(upstream: HttpUpstream): void {
+    this.owner.adoptUpstream(upstream);
+  }
+
+  /** A new connection can carry bytes. */
+  upstreamReady(exchange: Exchange, upstream: HttpUpstream): void {
+    this.send(exchange, upstream);
+    this.owner.sent(exchange);
+  }
+
+  /** A new connection could not be opened. */
+  dialFailed(exchange: Exchange, endpoint: Endpoint, failure: DialFailure): void {
+    this.letGo(exchange, endpoint);
+    exchange.tried = [...exchange.tried, endpoint];
+    if (performance.now() - exchange.startedMs >= TOTAL_MS) return this.giveUp(exchange, failure);
+    this.attempt(exchange, failure);
+  }
+
+  /** Its connection ended in the middle. `written`: bytes of it that the kernel took. */
+  upstreamLost(
+    exchange: Exchange,
+    upstream: HttpUpstream,
+    endpoint: Endpoint,
+    errno: number,
+    written: number,
+  ): void {
+    this.letGo(exchange, endpoint);
+    if (exchange.responseStarted) return this.owner.brokenOff(exchange);
+    const nowMs = performance.now();
+    // A kept connection that its server closed meanwhile says nothing of the endpoint.
+    if (upstream.served === 0) endpoint.requestFailed(nowMs - exchange.startedMs, nowMs);
+    const unprocessed = written <= upstream.handedBefore;
+    const again = exchange.replayable && (unprocessed || exchange.idempotent);
+    if (again && exchange.replays++ < MAX_REPLAYS) return this.attempt(exchange, undefined);
+    const what = `the connection to ${endpoint.address} was lost (${errno === 0 ? 'closed' : errnoName(errno)}) before a response came`;
+    const why = exchange.idempotent
+      ? `, ${exchange.replays} times`
+      : '; the request may have been processed, and must not be sent twice';
+    this.owner.failed(exchange, 502, `${what}${why}`);
+  }
+
+  /** The head of its final response is there. */
+  answered(exchange: Exchange, upstream: HttpUpstream): void {
+    const nowMs = performance.now();
+    upstream.endpoint?.answered(nowMs - exchange.startedMs, nowMs);
+    this.retained.release(exchange);
+  }
+
+  /** The response is complete. `more`: and something came behind it that nobody asked for. */
+  done(exchange: Exchange, upstream: HttpUpstream, more: boolean): void {
+    const requestDone = exchange.requestBody.done;
+    this.detach(exchange, upstream);
+    if (more || !requestDone || !upstream.reusable || upstream.ended) this.connections.discard(upstream);
+    else this.connections.give(upstream, upstream.saidMs);
+  }
+
+  /** Nobody wants the response any more, or there is none. */
+  abandon(exchange: Exchange): void {
+    const { upstream } = exchange;
+    this.retained.release(exchange);
+    if (upstream === undefined) return;
+    this.detach(exchange, upstream);
+    // One that is not there yet is good for the next request.
+    if (upstream.upstreamStage === 'ready') this.connections.discard(upstream);
+    else upstream.exchange = undefined;
+  }
+
+  /** The two belong together no more. */
+  detach(exchange: Exchange, upstream: HttpUpstream): void {
+    if (exchange.requestLinked) this.unlinkRequest(exchange);
+    if (upstream.endpoint !== undefined) this.letGo(exchange, upstream.endpoint);
+    exchange.upstream = undefined;
+    upstream.exchange = undefined;
+  }
+
+  /** It sent what cannot be a response to a request of ours, or ended: what we asked is asked elsewhere. */
+  poisoned(upstream: HttpUpstream): void {
+    const { exchange } = upstream;
+    upstream.pool.remove(upstream);
+    if (exchange === undefined) return this.connections.discard(upstream);
+    // Its end is told by the engine, with how much of the request it has seen.
+    upstream.closing = true;
+    this.engine.reset(upstream.upstream);
+  }
+
+  /** Its response cannot be understood. */
+  spoiled(exchange: Exchange, upstream: HttpUpstream, problem: string): void {
+    const { endpoint } = upstream;
+    endpoint?.requestFailed(performance.now() - exchange.startedMs, performance.now());
+    const message = `the response of ${endpoint?.address} cannot be understood: ${problem}`;
+    this.owner.failed(exchange, 502, message);
+  }
+
+  private attempt(exchange: Exchange, last: DialFailure | undefined): void {
+    let failure = last;
+    for (;;) {
+      const endpoint = this.next(exchange, failure?.errno ?? 0);
+      if (endpoint === undefined) return this.giveUp(exchange, failure);
+      const waiting = this.waiting(exchange, endpoint);
+      const upstream = waiting ?? this.connections.open(endpoint, exchange);
+      if (!(upstream instanceof HttpUpstream)) {
+        failure = upstream;
+        exchange.tried = [...exchange.tried, endpoint];
+        if (failure.errno === ERRNO.emfile || failure.errno === ERRNO.enfile)
+          return this.giveUp(exchange, failure);
+        continue;
+      }
+      endpoint.beginRequest();
+      exchange.upstream = upstream;
+      upstream.exchange = exchange;
+      if (waiting !== undefined) this.send(exchange, upstream);
+      return;
+    }
+  }
+
+  private waiting(exchange: Exchange, endpoint: Endpoint): HttpUpstream | undefined {
+    // After a loss others that waited as long may be as dead.
+    if (exchange.replays > 0) return undefined;
+    const sinceMs = exchange.idempotent ? 0 : exchange.startedMs - RECENT_MS;
+    return this.connections.waiting(endpoint, sinceMs);
+  }
+
+  private next(exchange: Exchange, lastErrno: number): Endpoint | undefined {
+    if (exchange.tried.length >= MAX_TRIES) return undefined;
+    const nowMs = performance.now();
+    const { picker } = exchange.connection;
+    const endpoint = picker?.pickForRequest(exchange.tried, nowMs);
+    if (endpoint !== undefined || lastErrno !== ERRNO.etimedout) return endpoint;
+    // Everyone was tried and the last one did not answer: packets may have been lost, and there is time left.
+    exchange.tried = NO_ENDPOINTS;
+    return picker?.pickForRequest(exchange.tried, nowMs);
+  }
+
+  private giveUp(exchange: Exchange, failure: DialFailure | undefined): void {
+    const { tried } = exchange;
+    if (failure === undefined)
+      return this.owner.failed(exchange, 503, 'there is no endpoint to send the request to');
+    const count = tried.length === 1 ? '' : ` (${tried.length} endpoints were tried)`;
+    const status = failure.errno === ERRNO.etimedout ? 504 : 502;
+    this.owner.failed(exchange, status, `no endpoint could be reached${count}; last: ${failure.detail}`);
+  }
+
+  /** Sends what is kept. The rest of the body follows as it comes. */
+  private send(exchange: Exchange, upstream: HttpUpstream): void {
+    upstream.handedBefore = upstream.handed;
+    upstream.handed += exchange.blockLength + (exchange.longHead?.length ?? 0) + exchange.keptLength;
+    this.retained.sendHead(exchange, upstream.upstream, !exchange.requestBody.done);
+    if (exchange.keptBody.length > 0) this.sendBodyAgain(exchange, upstream);
+    upstream.sentFlush = exchange.sentFlush = this.engine.flushes;
+  }
+
+  /** It is kept as it came, and framed anew. */
+  private sendBodyAgain(exchange: Exchange, upstream: HttpUpstream): void {
+    const { kind } = exchange.requestBody;
+    const body = new MessageBody();
+    body.start(kind, exchange.requestLength);
+    for (const bytes of exchange.keptBody) {
+      passBody(this.engine, body, bytes, 0, bytes.length, upstream.upstream, kind === BODY.chunked);
+    }
+  }
+
+  private keepHead(exchange: Exchange, head: Head, path: Uint8Array | null): void {
+    const { options } = this;
+    const upgrade = exchange.phase === 'tunnel' && head.method !== METHOD.connect;
+    options.framing = head.framing;
+    options.contentLength = head.contentLength;
+    options.connection = upgrade ? CONNECTION.upgrade : CONNECTION.none;
+    options.path = path;
+    options.extra = exchange.fields.length > 0 ? exchange.fields : null;
+    options.host = head.authorityStart === head.authorityEnd ? hostOf(exchange) : null;
+    const room = headRoom(head, options);
+    const block = room <= BLOCK_BYTES ? this.retained.block(exchange) : 0;
+    exchange.replayable = true;
+    if (block > 0) {
+      exchange.blockLength = writeRequestHead(head, options, this.engine.slab, block) - block;
+      return;
+    }
+    const bytes = new Uint8Array(room);
+    exchange.longHead = bytes.subarray(0, writeRequestHead(head, options, bytes, 0));
+  }
+
+  /** A client that sends faster than the endpoint reads waits. */
+  private linkRequest(exchange: Exchange, upstream: HttpUpstream): void {
+    if (exchange.requestLinked) return;
+    exchange.requestLinked = true;
+    this.engine.link(exchange.connection.client, upstream.upstream);
+  }
+
+  private unlinkRequest(exchange: Exchange): void {
+    exchange.requestLinked = false;
+    this.engine.link(exchange.connection.client, 0);
+  }
+
+  private letGo(exchange: Exchange, endpoint: Endpoint): void {
+    exchange.upstream = undefined;
+    endpoint.endRequest();
+  }
+}
+
+/** For HTTP/1.0 clients that name none. */
+function hostOf({ connection }: Exchange): Uint8Array | null {
+  const { destination } = connection;
+  return destination === undefined ? null : Buffer.from(destination.toString(), 'latin1');
+}

@@ -1,0 +1,151 @@
+/** Connections to endpoints for HTTP/1: dialled when none waits, kept when an exchange is over, given up in time. */
+import type { Endpoint } from '../model/endpoint.ts';
+import type { Exchange } from '../model/exchange.ts';
+import { HttpPool, HttpUpstream } from '../model/http-upstream.ts';
+import type { Engine } from '../native/engine.ts';
+import type { TlsReport } from '../native/tls-report.ts';
+import type { DialFailure, Dialler } from './dial.ts';
+
+/** How long a connection may wait, in ms, unless its server says longer: below Node's 5 s, as Linkerd has it. */
+const IDLE_MS = 3_000;
+
+/** What is left of the time a server says it waits (`Keep-Alive: timeout`), in ms: for clocks, and for bytes on their way. */
+const IDLE_MARGIN_MS = 1_000;
+
+/** The longest wait that is learned, in ms: what is not needed for a minute is not worth its memory. */
+const MAX_IDLE_MS = 60_000;
+
+/**
+ * A connection is replaced at this age, in ms, give or take a fifth: whatever remembers connections instead of addresses
+ * (kernels, balancers in between) gets even again.
+ */
+const MAX_AGE_MS = 10 * 60_000;
+const AGE_JITTER = 0.2;
+
+/** Who uses the connections. */
+export interface HttpConnectionsOwner {
+  /** Remembers whose socket this is. */
+  adoptUpstream(upstream: HttpUpstream): void;
+  /** It can carry bytes. */
+  upstreamReady(exchange: Exchange, upstream: HttpUpstream): void;
+  /** It could not be opened. */
+  dialFailed(exchange: Exchange, endpoint: Endpoint, failure: DialFailure): void;
+  /** It ended in the middle of the exchange. `written`: bytes the kernel took from us for it, as far as we know. */
+  upstreamLost(
+    exchange: Exchange,
+    upstream: HttpUpstream,
+    endpoint: Endpoint,
+    errno: number,
+    written: number,
+  ): void;
+}
+
+/** The connections of one worker. */
+export class HttpConnections {
+  private readonly engine: Engine;
+  private readonly dialler: Dialler;
+  private readonly owner: HttpConnectionsOwner;
+
+  constructor(engine: Engine, dialler: Dialler, owner: HttpConnectionsOwner) {
+    this.engine = engine;
+    this.dialler = dialler;
+    this.owner = owner;
+  }
+
+  /** One that waits and was useful since `sinceMs`; undefined when there is none. */
+  waiting(endpoint: Endpoint, sinceMs: number): HttpUpstream | undefined {
+    return endpoint.pool?.take(sinceMs);
+  }
+
+  /** A new one for the exchange; or why there cannot be one. */
+  open(endpoint: Endpoint, exchange: Exchange): HttpUpstream | DialFailure {
+    endpoint.pool ??= new HttpPool();
+    const age = MAX_AGE_MS * (1 + AGE_JITTER * (2 * Math.random() - 1));
+    const upstream = new HttpUpstream(endpoint.pool, IDLE_MS, performance.now() + age);
+    const failure = this.dialler.open(upstream, endpoint, exchange.connection.direction === 'outbound');
+    if (failure !== undefined) return failure;
+    upstream.exchange = exchange;
+    this.owner.adoptUpstream(upstream);
+    return upstream;
+  }
+
+  /**
+   * The exchange is over, and the next may follow.
+   * @param saidMs how long the server says it waits for the next; below 0 when it says nothing
+   */
+  give(upstream: HttpUpstream, saidMs: number): void {
+    const nowMs = performance.now();
+    upstream.exchange = undefined;
+    upstream.served++;
+    upstream.usedMs = nowMs;
+    if (upstream.pool.closed || nowMs >= upstream.expiresMs) return this.discard(upstream);
+    if (saidMs >= 0) upstream.idleMs = Math.min(Math.max(saidMs - IDLE_MARGIN_MS, 0), MAX_IDLE_MS);
+    if (upstream.idleMs === 0) return this.discard(upstream);
+    if (upstream.armedMs !== upstream.idleMs) this.arm(upstream);
+    upstream.pool.give(upstream);
+  }
+
+  /** It is of no more use: everything is said, or nothing of it counts. */
+  discard(upstream: HttpUpstream): void {
+    upstream.exchange = undefined;
+    upstream.closing = true;
+    this.engine.reset(upstream.upstream);
+  }
+
+  /** Discovery does not list the endpoint any more: what waits is closed, what is busy is when it is done. */
+  retire(endpoint: Endpoint): void {
+    for (const upstream of endpoint.pool?.close() ?? []) this.discard(upstream);
+  }
+
+  connected(upstream: HttpUpstream, micros: number): void {
+    if (this.dialler.connected(upstream, micros)) this.ready(upstream);
+  }
+
+  secured(upstream: HttpUpstream, report: TlsReport): void {
+    if (this.dialler.secured(upstream, report)) this.ready(upstream);
+  }
+
+  tlsFailed(upstream: HttpUpstream, report: TlsReport): void {
+    this.dialler.tlsFailed(upstream, report);
+  }
+
+  /** Its deadline has passed: of its handshake, or of its wait. */
+  timedOut(upstream: HttpUpstream): void {
+    if (upstream.upstreamStage !== 'ready') return this.dialler.timedOut(upstream);
+    upstream.armedMs = 0;
+    if (upstream.exchange !== undefined || upstream.closing) return;
+    upstream.pool.remove(upstream);
+    this.discard(upstream);
+  }
+
+  /** The socket ended, or never was. */
+  ended(upstream: HttpUpstream, errno: number, written: number): void {
+    const { exchange, endpoint, established } = upstream;
+    upstream.pool.remove(upstream);
+    upstream.closing = true;
+    const failure = this.dialler.ended(upstream, errno, exchange !== undefined);
+    upstream.exchange = undefined;
+    if (exchange === undefined || endpoint === undefined || failure === undefined) return;
+    if (established) this.owner.upstreamLost(exchange, upstream, endpoint, failure.errno, written);
+    else this.owner.dialFailed(exchange, endpoint, failure);
+  }
+
+  private ready(upstream: HttpUpstream): void {
+    const { endpoint, exchange } = upstream;
+    if (endpoint === undefined) return;
+    this.engine.deadline(upstream.upstream, 0);
+    this.engine.count(upstream.upstream, endpoint.series.readSlot, endpoint.series.writeSlot);
+    this.engine.resume(upstream.upstream);
+    upstream.handed = endpoint.tls?.header.length ?? 0;
+    upstream.usedMs = performance.now();
+    if (exchange !== undefined) return this.owner.upstreamReady(exchange, upstream);
+    // Whoever asked for it has gone; the next one will be glad.
+    this.give(upstream, -1);
+  }
+
+  /** One deadline as long as it is open: it counts from the last byte either way, and is set again when it passes in vain. */
+  private arm(upstream: HttpUpstream): void {
+    upstream.armedMs = upstream.idleMs;
+    this.engine.deadline(upstream.upstream, upstream.idleMs, true);
+  }
+}

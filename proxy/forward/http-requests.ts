@@ -1,0 +1,186 @@
+/** The client's side of HTTP/1: reads requests from its connection, one after the other, and passes their bodies on. */
+import { Head } from '../http/head.ts';
+import { readRequestHead } from '../http/request.ts';
+import { isWorthReading } from '../http/start-line.ts';
+import { joined, NO_BYTES } from '../model/connection.ts';
+import type { Exchange } from '../model/exchange.ts';
+import type { Engine } from '../native/engine.ts';
+
+/** How long a head may take from its first byte, in ms: as long as any first bytes; see detect/opening.ts. */
+const HEAD_MS = 10_000;
+
+/** How long a connection may be idle between requests, in ms: longer than clients keep theirs, so that they close first. */
+const KEEP_ALIVE_MS = 10 * 60_000;
+
+/** How long a request's body may stand still, in ms: clients that stream while they think deserve minutes. */
+const BODY_MS = 5 * 60_000;
+
+/** What a client may take its time over. */
+export type RequestPart = 'head' | 'body' | 'next';
+
+const LIMIT_MS: Readonly<Record<RequestPart, number>> = { head: HEAD_MS, body: BODY_MS, next: KEEP_ALIVE_MS };
+
+/** What requests are read for. */
+export interface RequestOwner {
+  /** A whole head is there; valid in this call only. */
+  requestHead(exchange: Exchange, head: Head): void;
+  /** Bytes of the body. @returns where they ended, or below 0 for a problem */
+  requestBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number;
+  /** What came cannot be understood; see problems.ts. `seenBytes`: of the head or trailer section that is too long. */
+  requestProblem(exchange: Exchange, problem: number, seenBytes: number): void;
+  /** The client took too long over a head , a body, or its next request. */
+  requestLate(exchange: Exchange, part: RequestPart, afterMs: number): void;
+  /** The client ended its side before its request was complete. */
+  requestCut(exchange: Exchange): void;
+  /** It ended in between. */
+  clientDone(exchange: Exchange): void;
+}
+
+/** Reads requests for one worker. */
+export class HttpRequests {
+  private readonly engine: Engine;
+  private readonly owner: RequestOwner;
+  /** Of the request that is being read: nobody keeps it. */
+  private readonly head = new Head();
+
+  constructor(engine: Engine, owner: RequestOwner) {
+    this.engine = engine;
+    this.owner = owner;
+  }
+
+  /** Begins with what detection has read. */
+  start(exchange: Exchange): void {
+    const { connection } = exchange;
+    exchange.held = connection.held;
+    connection.held = NO_BYTES;
+    this.arm(exchange, 'next');
+    exchange.clientEnded = connection.clientEnded;
+    exchange.paused = true;
+    this.resume(exchange);
+  }
+
+  /** Bytes of the client. */
+  received(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
+    if (exchange.held.length === 0) return this.read(exchange, bytes, from, to);
+    const before = exchange.held.length;
+    const whole = joined(exchange.held, bytes.subarray(from, to));
+    exchange.held = whole;
+    if (exchange.phase !== 'head' || isWorthReading(whole, 0, before, whole.length)) this.readHeld(exchange);
+  }
+
+  /** The client will send no more. */
+  ended(exchange: Exchange): void {
+    exchange.clientEnded = true;
+    if (exchange.phase === 'body') return this.owner.requestCut(exchange);
+    if (exchange.phase === 'head') this.owner.clientDone(exchange);
+  }
+
+  /** The exchange is over, and the client may ask for more: goes on with what it has sent already. */
+  resume(exchange: Exchange): void {
+    exchange.phase = 'head';
+    if (exchange.reading) return;
+    if (exchange.held.length > 0) this.readHeld(exchange);
+    else this.goOn(exchange);
+  }
+
+  /** There is somewhere to send the body to. */
+  goOnWithBody(exchange: Exchange): void {
+    if (exchange.phase !== 'body' || exchange.reading) return;
+    if (exchange.held.length > 0) this.readHeld(exchange);
+    else this.unpause(exchange);
+  }
+
+  /** The client's deadline has passed. */
+  timedOut(exchange: Exchange): void {
+    const { due } = exchange;
+    const asking = exchange.phase === 'head' || exchange.phase === 'body';
+    // Idle only because its answer takes that long.
+    if (!asking) return this.arm(exchange, 'next');
+    this.owner.requestLate(exchange, due, LIMIT_MS[due]);
+  }
+
+  private readHeld(exchange: Exchange): void {
+    const bytes = exchange.held;
+    exchange.held = NO_BYTES;
+    this.read(exchange, bytes, 0, bytes.length);
+  }
+
+  /** Reads on until everything is used, or something has to be waited for. */
+  private read(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
+    let at = from;
+    exchange.reading = true;
+    while (at < to && at >= 0) {
+      const next = this.readSome(exchange, bytes, at, to);
+      if (next === at) break;
+      at = next;
+    }
+    exchange.reading = false;
+    if (exchange.phase === 'closing' || at < 0) return;
+    if (at < to) this.hold(exchange, bytes, at, to);
+    if (exchange.phase === 'body') {
+      this.expect(exchange, 'body');
+      if (at === to) this.unpause(exchange);
+    } else if (exchange.phase === 'head') this.goOn(exchange);
+  }
+
+  /** Everything that was sent is answered. */
+  private goOn(exchange: Exchange): void {
+    if (exchange.clientEnded) this.owner.clientDone(exchange);
+    else this.unpause(exchange);
+  }
+
+  /** @returns where it came to; `at` when something has to be waited for, and below 0 when there is nothing more to read */
+  private readSome(exchange: Exchange, bytes: Uint8Array, at: number, to: number): number {
+    if (exchange.phase === 'head') return this.readHead(exchange, bytes, at, to);
+    if (exchange.phase !== 'body') return at;
+    const end = this.owner.requestBytes(exchange, bytes, at, to);
+    if (end < 0) this.owner.requestProblem(exchange, -end, exchange.requestBody.chunks.seenBytes);
+    return end;
+  }
+
+  private readHead(exchange: Exchange, bytes: Uint8Array, at: number, to: number): number {
+    const end = readRequestHead(this.head, bytes, at, to);
+    if (end < 0) {
+      this.owner.requestProblem(exchange, -end, this.head.seenBytes);
+      return end;
+    }
+    if (end === 0) {
+      this.expect(exchange, 'head');
+      return at;
+    }
+    this.expect(exchange, 'next');
+    this.owner.requestHead(exchange, this.head);
+    return end;
+  }
+
+  /** From now on its time is that of `part`. */
+  private expect(exchange: Exchange, part: RequestPart): void {
+    if (exchange.due === part) return;
+    this.arm(exchange, part);
+  }
+
+  private arm(exchange: Exchange, part: RequestPart): void {
+    exchange.due = part;
+    // The whole of a head in time, but of the others any sign of life.
+    this.engine.deadline(exchange.connection.client, LIMIT_MS[part], part !== 'head');
+  }
+
+  private unpause(exchange: Exchange): void {
+    if (!exchange.paused) return;
+    exchange.paused = false;
+    this.engine.resume(exchange.connection.client);
+  }
+
+  private pause(exchange: Exchange): void {
+    if (exchange.paused) return;
+    exchange.paused = true;
+    this.engine.pause(exchange.connection.client);
+  }
+
+  private hold(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
+    const own = bytes.buffer !== this.engine.slab.buffer;
+    exchange.held = own ? bytes.subarray(from, to) : bytes.slice(from, to);
+    // Ahead of its time: the rest stays in the kernel until its turn comes.
+    if (exchange.phase !== 'head') this.pause(exchange);
+  }
+}

@@ -1,0 +1,310 @@
+/**
+ * Passes HTTP/1 requests to endpoints, each to the one the balancer picks for it, and their responses back:
+ *
+ *   request head → pick an endpoint → a connection that waits, or a new one → send → response head → body → the next request
+ */
+import { encodeAnswer } from '../http/answer.ts';
+import { BODY, FRAMING, type Head } from '../http/head.ts';
+import { METHOD } from '../http/names.ts';
+import { canonicalPath } from '../http/path.ts';
+import { describeProblem, PROBLEM } from '../http/problems.ts';
+import { CONNECTION, headRoom, WriteOptions, writeResponseHead } from '../http/write.ts';
+import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
+import { Exchange } from '../model/exchange.ts';
+import type { HttpUpstream } from '../model/http-upstream.ts';
+import type { Side } from '../model/messages.ts';
+import type { ConnectionId, Engine } from '../native/engine.ts';
+import type { Dialler } from './dial.ts';
+import { type AttemptsOwner, HttpAttempts } from './http-attempts.ts';
+import { endChunks, passBody } from './http-body.ts';
+import type { HttpConnections } from './http-connections.ts';
+import { HttpRequests, type RequestOwner, type RequestPart } from './http-requests.ts';
+import { HttpResponses, type ResponseOwner } from './http-responses.ts';
+
+/** What HTTP asks of the worker. */
+export interface HttpOwner {
+  /** Remembers whose socket this is. */
+  adopt(socket: ConnectionId, upstream: HttpUpstream): void;
+}
+
+/** Exchanges of one worker. */
+export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
+  /** Clients of these sides are told that their connections do not last. */
+  draining: readonly Side[] = [];
+  private readonly engine: Engine;
+  private readonly owner: HttpOwner;
+  private readonly requests: HttpRequests;
+  private readonly responses: HttpResponses;
+  private readonly attempts: HttpAttempts;
+  private readonly options = new WriteOptions();
+
+  constructor(engine: Engine, dialler: Dialler, owner: HttpOwner) {
+    this.engine = engine;
+    this.owner = owner;
+    this.requests = new HttpRequests(engine, this);
+    this.responses = new HttpResponses(this);
+    this.attempts = new HttpAttempts(engine, dialler, this);
+  }
+
+  /** Closes those of the connections that wait for a request. */
+  closeIdle(connections: Iterable<ProxyConnection>): void {
+    for (const { exchange } of connections) {
+      if (exchange?.phase === 'head' && exchange.held.length === 0) this.clientDone(exchange);
+    }
+  }
+
+  /** Connections to endpoints. */
+  get connections(): HttpConnections {
+    return this.attempts.connections;
+  }
+
+  // --- connections of clients
+
+  /** A client speaks HTTP/1. `fields` go with each of its requests: whole lines of a head. */
+  start(connection: ProxyConnection, fields: Uint8Array): void {
+    const { client, series } = connection;
+    const exchange = new Exchange(connection, fields);
+    connection.stage = 'http';
+    connection.exchange = exchange;
+    if (series !== undefined) {
+      series.received(connection.held.length);
+      this.engine.count(client, series.readSlot, series.writeSlot);
+    }
+    this.requests.start(exchange);
+  }
+
+  /** A client stopped in the middle of its first request line. */
+  stalled(connection: ProxyConnection, afterMs: number): void {
+    const exchange = new Exchange(connection, NO_BYTES);
+    connection.stage = 'http';
+    connection.exchange = exchange;
+    this.requestLate(exchange, 'head', afterMs);
+  }
+
+  clientData({ exchange }: ProxyConnection, offset: number, length: number): void {
+    if (exchange !== undefined) this.requests.received(exchange, this.engine.slab, offset, offset + length);
+  }
+
+  clientEnd({ exchange }: ProxyConnection): void {
+    if (exchange !== undefined) this.requests.ended(exchange);
+  }
+
+  timedOut({ exchange }: ProxyConnection): void {
+    if (exchange !== undefined) this.requests.timedOut(exchange);
+  }
+
+  /** The client's socket has ended. */
+  clientGone(exchange: Exchange): void {
+    exchange.phase = 'closing';
+    exchange.held = NO_BYTES;
+    this.attempts.abandon(exchange);
+  }
+
+  // --- requests
+
+  requestHead(exchange: Exchange, head: Head): void {
+    exchange.begin(head);
+    if (this.draining.includes(exchange.connection.direction)) exchange.keepAlive = false;
+    const path = pathOf(head);
+    if (typeof path === 'number') return this.requestProblem(exchange, -path, 0);
+    this.attempts.start(exchange, head, path);
+  }
+
+  requestBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number {
+    const end = this.attempts.pass(exchange, bytes, from, to);
+    if (exchange.requestBody.done && exchange.phase === 'body') exchange.phase = 'answer';
+    return end;
+  }
+
+  requestProblem(exchange: Exchange, problem: number, seenBytes: number): void {
+    const { status, text } = describeProblem(problem, seenBytes);
+    exchange.keepAlive = false;
+    this.failed(exchange, status, text);
+  }
+
+  requestLate(exchange: Exchange, part: RequestPart, afterMs: number): void {
+    exchange.keepAlive = false;
+    if (part === 'next') return this.clientDone(exchange);
+    const what =
+      part === 'head' ? 'the head of the request was not complete' : 'the body of the request stood still';
+    this.failed(exchange, 408, `${what} after ${afterMs / 1000} s`);
+  }
+
+  requestCut(exchange: Exchange): void {
+    this.attempts.abandon(exchange);
+    this.clientDone(exchange);
+  }
+
+  clientDone(exchange: Exchange): void {
+    exchange.phase = 'closing';
+    this.engine.close(exchange.connection.client);
+  }
+
+  // --- responses
+
+  /** Bytes of an endpoint. */
+  upstreamData(upstream: HttpUpstream, offset: number, length: number): void {
+    const { exchange } = upstream;
+    if (upstream.closing) return;
+    // Nobody has asked, or what was asked is still here: whatever it answers, it is not this (response queue poisoning).
+    if (exchange === undefined || upstream.sentFlush === this.engine.flushes) {
+      return this.attempts.poisoned(upstream);
+    }
+    this.responses.received(exchange, upstream, this.engine.slab, offset, offset + length);
+  }
+
+  /** An endpoint will send no more. */
+  upstreamEnd(upstream: HttpUpstream): void {
+    const { exchange } = upstream;
+    if (upstream.closing) return;
+    upstream.ended = true;
+    if (exchange?.responseStarted && exchange.responseBody.kind === BODY.untilClose) {
+      exchange.responseBody.done = true;
+      return this.responseDone(exchange, upstream, false);
+    }
+    this.attempts.poisoned(upstream);
+  }
+
+  responseHead(exchange: Exchange, upstream: HttpUpstream, head: Head): void {
+    if (head.status < 200) return this.interim(exchange, upstream, head);
+    const { method, minor, responseBody } = exchange;
+    this.attempts.answered(exchange, upstream);
+    exchange.responseStarted = true;
+    if (method === METHOD.connect && head.status < 300) return this.switchProtocols(exchange, head);
+    // A tunnel that is refused: what the client sent for it must not be read as requests.
+    if (exchange.phase === 'tunnel') exchange.keepAlive = false;
+    // The endpoint has seen enough, and the client may not send the rest, or not know where it ends.
+    if (!exchange.requestBody.done && head.status >= 300) exchange.keepAlive = false;
+    upstream.reusable = !head.close && !upstream.ended;
+    upstream.saidMs = head.keepAliveTimeoutMs;
+    responseBody.start(head.body, head.contentLength);
+    // Towards HTTP/1.0 the end of the connection is the end of what has no length (RFC 9112 section 6.3).
+    const endless = head.body === BODY.chunked || head.body === BODY.untilClose;
+    exchange.responseChunked = endless && minor === 1;
+    if (endless && minor === 0) exchange.keepAlive = false;
+    this.writeHead(exchange, head, exchange.responseChunked ? FRAMING.chunked : announced(head, minor));
+  }
+
+  responseBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number {
+    const { responseBody, responseChunked, connection, upstream } = exchange;
+    const end = passBody(this.engine, responseBody, bytes, from, to, connection.client, responseChunked);
+    if (!responseBody.done && !exchange.responseLinked && upstream !== undefined) {
+      exchange.responseLinked = true;
+      this.engine.link(upstream.upstream, connection.client);
+    }
+    return end;
+  }
+
+  responseDone(exchange: Exchange, upstream: HttpUpstream, more: boolean): void {
+    const { client } = exchange.connection;
+    if (exchange.responseChunked && exchange.responseBody.kind !== BODY.chunked)
+      endChunks(this.engine, client);
+    if (exchange.responseLinked) {
+      exchange.responseLinked = false;
+      this.engine.link(upstream.upstream, 0);
+    }
+    const requestDone = exchange.requestBody.done;
+    this.attempts.done(exchange, upstream, more);
+    exchange.responseStarted = false;
+    // Of a request that was answered before its end we do not want the rest.
+    if (exchange.keepAlive && requestDone) this.requests.resume(exchange);
+    else this.clientDone(exchange);
+  }
+
+  responseProblem(exchange: Exchange, upstream: HttpUpstream, problem: number, seenBytes: number): void {
+    this.attempts.spoiled(exchange, upstream, describeProblem(problem, seenBytes).text);
+  }
+
+  switched(exchange: Exchange, upstream: HttpUpstream, bytes: Uint8Array, from: number, to: number): void {
+    const { connection, held } = exchange;
+    const { client } = connection;
+    exchange.held = NO_BYTES;
+    exchange.phase = 'closing';
+    connection.exchange = undefined;
+    connection.stage = 'open';
+    upstream.closing = true;
+    this.attempts.detach(exchange, upstream);
+    this.engine.deadline(client, 0);
+    this.engine.deadline(upstream.upstream, 0);
+    if (held.length > 0) this.engine.unread(client, held);
+    if (to > from) this.engine.unread(upstream.upstream, bytes.slice(from, to));
+    this.engine.relay(client, upstream.upstream);
+  }
+
+  // --- what becomes of requests
+
+  adoptUpstream(upstream: HttpUpstream): void {
+    this.owner.adopt(upstream.upstream, upstream);
+  }
+
+  sent(exchange: Exchange): void {
+    this.requests.goOnWithBody(exchange);
+  }
+
+  /** Answers for the endpoint, or resets a client that has part of an answer already. */
+  failed(exchange: Exchange, status: number, message: string): void {
+    const { connection, method } = exchange;
+    this.attempts.abandon(exchange);
+    if (exchange.responseStarted) return this.brokenOff(exchange);
+    if (!exchange.requestBody.done || exchange.phase === 'tunnel') exchange.keepAlive = false;
+    const answer = { status, message };
+    const close = !exchange.keepAlive;
+    const bytes = encodeAnswer(answer, exchange.json, method === METHOD.head, close);
+    this.engine.send(connection.client, bytes);
+    if (close) this.clientDone(exchange);
+    else this.requests.resume(exchange);
+  }
+
+  /** Ends the client's connection so that it cannot take what it has for a whole response. */
+  brokenOff(exchange: Exchange): void {
+    exchange.phase = 'closing';
+    this.engine.reset(exchange.connection.client);
+  }
+
+  private interim(exchange: Exchange, upstream: HttpUpstream, head: Head): void {
+    if (head.status === 101) {
+      if (exchange.phase === 'tunnel' && exchange.method !== METHOD.connect) {
+        this.attempts.answered(exchange, upstream);
+        return this.switchProtocols(exchange, head);
+      }
+      return this.attempts.spoiled(exchange, upstream, 'it switched protocols, which nobody had asked for');
+    }
+    // HTTP/1.0 has no interim responses (RFC 9110 section 15.2).
+    if (exchange.minor === 1) this.writeHead(exchange, head, FRAMING.none);
+  }
+
+  private switchProtocols(exchange: Exchange, head: Head): void {
+    exchange.switching = true;
+    this.writeHead(exchange, head, FRAMING.none);
+  }
+
+  private writeHead(exchange: Exchange, head: Head, framing: number): void {
+    const { engine, options } = this;
+    options.framing = framing;
+    options.contentLength = head.contentLength;
+    options.connection = connectionOf(exchange, head.status);
+    const at = engine.reserve(headRoom(head, options));
+    engine.sendBuilt(exchange.connection.client, writeResponseHead(head, options, engine.slab, at));
+  }
+}
+
+/**
+ * The canonical path, where it is not the one that came; null where it is. Below 0: a problem. An encoded slash stays what it is:
+ * registries and forges have it in names, and nothing here judges by path yet.
+ */
+function pathOf({ form, bytes, pathStart, pathEnd }: Head): Uint8Array | number | null {
+  if (form !== 'origin' && form !== 'absolute') return null;
+  const path = canonicalPath(bytes, pathStart, pathEnd);
+  return path === 0 || path === -PROBLEM.pathEncodedSlash ? null : path;
+}
+
+/** What is announced again: of a HEAD response that too which does not follow. */
+function announced(head: Head, minor: number): number {
+  return head.framing === FRAMING.chunked && minor === 0 ? FRAMING.none : head.framing;
+}
+
+function connectionOf({ keepAlive, minor }: Exchange, status: number): number {
+  if (status < 200) return status === 101 ? CONNECTION.upgrade : CONNECTION.none;
+  if (!keepAlive) return CONNECTION.close;
+  return minor === 0 ? CONNECTION.keepAlive : CONNECTION.none;
+}

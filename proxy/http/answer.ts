@@ -1,0 +1,49 @@
+/** Responses the proxy makes itself. Each says what happened, in words. */
+
+/** What to answer. */
+export interface LocalAnswer {
+  /** 400 to 599. */
+  readonly status: number;
+  /** What spoke: a rule, a timer or a limit, with its value. Also the value of `l5d-proxy-error`. */
+  readonly message: string;
+}
+
+const REASONS: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  403: 'Forbidden',
+  404: 'Not Found',
+  408: 'Request Timeout',
+  431: 'Request Header Fields Too Large',
+  500: 'Internal Server Error',
+  501: 'Not Implemented',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+  504: 'Gateway Timeout',
+  505: 'HTTP Version Not Supported',
+};
+
+/**
+ * The whole response as HTTP/1.1 bytes.
+ * @param json the client prefers JSON to text
+ * @param head leave the body out, as for HEAD
+ * @param close say that the connection ends
+ */
+export function encodeAnswer(answer: LocalAnswer, json: boolean, head: boolean, close: boolean): Uint8Array {
+  const { status, message } = answer;
+  const body = `${json ? JSON.stringify({ status, error: message }) : message}\n`;
+  const lines = [
+    `HTTP/1.1 ${status} ${REASONS[status] ?? 'Error'}`,
+    `content-type: ${json ? 'application/json' : 'text/plain; charset=utf-8'}`,
+    `content-length: ${Buffer.byteLength(body)}`,
+    `l5d-proxy-error: ${printable(message)}`,
+    ...(close ? ['connection: close'] : []),
+    '',
+    head ? '' : body,
+  ];
+  return Buffer.from(lines.join('\r\n'), 'utf8');
+}
+
+/** What a field value may hold: names from configuration and peers may be in the message. */
+function printable(text: string): string {
+  return text.replaceAll(/[^\x20-\x7e]/g, '?');
+}
