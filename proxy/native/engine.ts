@@ -264,6 +264,8 @@ export class Engine {
 
   /** No handshake starts with it any more; connections that have it go on. */
   dropContext(context: TlsContext): void {
+    // Handshakes that were asked for before have begun then.
+    this.flush();
     this.binding.dropContext(context);
   }
 

@@ -69,6 +69,8 @@ bool Engine::unread(Connection& connection, const uint8_t* bytes, size_t length)
   connection.bytesRead -= double(length);
   if (connection.readSlot != 0) buffers_.metrics[connection.readSlot] -= double(length);
   connection.readable = true;
+  // Nothing else may ever come that would say so.
+  if (!connection.paused) makeReady(connection);
   return true;
 }
 

@@ -310,6 +310,22 @@ t.test('contexts that are dropped while they are in use', async (t) => {
   await nothingLeft(test);
 });
 
+t.test('a context that is dropped right after a handshake was asked for serves it', async (t) => {
+  const rig = await startTlsRig(t);
+  const { test, pki } = rig;
+  const address = test.listen();
+  test.onAccepted = ({ id }) => {
+    const own = contextOf(test, rig.serverCredential, pki.anchors);
+    test.engine.acceptTls(id, own);
+    test.engine.dropContext(own);
+  };
+  const client = connectTls(rig, address);
+  await until(() => client.count('secured') === 1 || test.dead.length > 0, 'a handshake or a refusal');
+  t.strictSame(test.dead, []);
+  test.engine.reset(client.id);
+  await nothingLeft(test);
+});
+
 t.test('a client that learns late that it was refused: closed with the alert', async (t) => {
   const rig = await startTlsRig(t);
   const { test, pki } = rig;

@@ -152,6 +152,28 @@ t.test('bytes given back before an end in the same batch: the end comes again, b
   await nothingLeft(test);
 });
 
+t.test('bytes given back to a connection that is being read come again by themselves', async (t) => {
+  const { test } = await startTlsRig(t);
+  const address = test.listen();
+  test.onAccepted = (seen) => {
+    seen.script = {
+      data: ({ id }, offset, length) => {
+        const bytes = Buffer.from(test.engine.slab.subarray(offset, offset + length));
+        seen.received.push(bytes);
+        if (seen.received.length === 1) test.engine.unread(id, bytes);
+      },
+    };
+    test.engine.resume(seen.id);
+  };
+  const peer = await dial(t, address);
+  peer.socket.write('twice ');
+  await until(() => test.accepts[0]?.text === 'twice twice ', 'the same bytes again');
+  peer.socket.end();
+  await until(() => test.accepts[0].count('end') === 1, 'the end behind them');
+  test.engine.close(test.accepts[0].id);
+  await nothingLeft(test);
+});
+
 /** Accepts on a new address what `open` then joins with a connection of its own. */
 function hop(test: TestEngine, hops: ((seen: Seen) => void)[], open: (seen: Seen) => void): SocketAddress {
   hops.push(open);
