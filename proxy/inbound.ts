@@ -106,7 +106,10 @@ export class Inbound implements OpeningOwner {
   private readonly auditLines = new LineBudget();
   private readonly ports = new IdleCache<AddressKey, ApplicationPort>(MAX_PORTS, PORT_IDLE_MS, (port) => {
     for (const series of port.series.values()) series.release();
-    for (const endpoint of port.endpoints) endpoint.series.release();
+    for (const endpoint of port.endpoints) {
+      this.parts.http.connections.retire(endpoint);
+      endpoint.series.release();
+    }
   });
 
   constructor(settings: InboundSettings, parts: InboundParts) {

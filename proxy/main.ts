@@ -81,8 +81,7 @@ export async function runProxy(config: Config, reload: () => Promise<Config>): P
 
 /** Starts everything and resolves when connections are accepted. On failure nothing is left running. */
 async function startProxy(config: Config, lifecycle: Lifecycle): Promise<RunningProxy> {
-  const registry = new MetricsRegistry();
-  addProcessMetrics(registry);
+  const registry = makeRegistry();
   const discovery = new Discovery(
     config.discovery.map(({ path }) => new FileSource(path, { namespace: config.workload.namespace })),
   );
@@ -215,6 +214,12 @@ function workerSettings(config: Config, ownAddresses: readonly string[]) {
     },
     log: config.log,
   };
+}
+
+function makeRegistry(): MetricsRegistry {
+  const registry = new MetricsRegistry();
+  addProcessMetrics(registry);
+  return registry;
 }
 
 /** Every part that must work before the application may be reached has its reasons here. */

@@ -90,7 +90,7 @@ export class Outbound implements OpeningOwner {
         new TransportSeries(this.slab, sourceLabels('outbound', destination, key, this.clientLabels)),
       retire: (target) => {
         target.series.release();
-        for (const endpoint of target.endpoints) endpoint.series.release();
+        for (const endpoint of target.endpoints) this.retire(endpoint);
       },
     });
   }
@@ -273,11 +273,17 @@ export class Outbound implements OpeningOwner {
       );
       return new Endpoint(endpoint, series, endpointTls(endpoint), figures);
     });
-    for (const endpoint of gone) endpoint.series.release();
+    for (const endpoint of gone) this.retire(endpoint);
     target.endpoints = balancer.endpoints;
     target.picker = usable.length > 0 ? balancer : undefined;
     if (log.debugEnabled)
       log.debug('target', { target: target.key, kind: snapshot.kind, endpoints: usable.length });
+  }
+
+  /** Nothing new goes to it; what is open goes on. */
+  private retire(endpoint: Endpoint): void {
+    this.http.connections.retire(endpoint);
+    endpoint.series.release();
   }
 
   private usable(endpoint: EndpointSnapshot, snapshot: TargetSnapshot): boolean {

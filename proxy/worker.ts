@@ -21,7 +21,7 @@ import { OpeningMetrics } from './metrics/opening.ts';
 import { type RefusalReason, Refusals } from './metrics/refusals.ts';
 import { MetricsSlab } from './metrics/slab.ts';
 import type { ProxyConnection } from './model/connection.ts';
-import type { HttpUpstream } from './model/http-upstream.ts';
+import type { HttpUpstream } from './model/exchange.ts';
 import {
   type FromWorker,
   type ListenerRole,
@@ -220,7 +220,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       user.series?.closed(errno);
       // The client left while we were dialling for it.
       if (user.stage !== 'open' && user.upstream !== 0) this.engine.reset(user.upstream);
-      if (user.exchange !== undefined) this.http.clientGone(user.exchange);
+      this.http.clientGone(user);
       user.end();
     } else {
       this.forward.ended(user, errno);

@@ -4,7 +4,7 @@
  */
 import { ERRNO, errnoName } from '../core/errno.ts';
 import type { RefusalReason } from '../metrics/refusals.ts';
-import type { UpstreamFault, UpstreamStage } from '../model/connection.ts';
+import type { Dialling } from '../model/dialling.ts';
 import type { Endpoint, EndpointTls } from '../model/endpoint.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 import type { TlsReport } from '../native/tls-report.ts';
@@ -23,18 +23,6 @@ export interface UpstreamTls {
   judge(report: TlsReport, tls: EndpointTls): string | undefined;
   /** Why a handshake failed; the report is undefined when its time was up. */
   explain(report: TlsReport | undefined): string;
-}
-
-/** Whose socket is dialled. */
-export interface Dialling {
-  /** The dialled socket; 0 while there is none. */
-  upstream: ConnectionId;
-  endpoint: Endpoint | undefined;
-  upstreamStage: UpstreamStage;
-  /** Why it cannot be used although it was connected. */
-  upstreamFault: UpstreamFault | undefined;
-  /** It is counted as open, so that its end is counted too. */
-  established: boolean;
 }
 
 /** Why an endpoint could not be reached. */

@@ -1,7 +1,6 @@
 /** Connections to endpoints for HTTP/1: dialled when none waits, kept when an exchange is over, given up in time. */
 import type { Endpoint } from '../model/endpoint.ts';
-import type { Exchange } from '../model/exchange.ts';
-import { HttpPool, HttpUpstream } from '../model/http-upstream.ts';
+import { type Exchange, HttpPool, HttpUpstream } from '../model/exchange.ts';
 import type { Engine } from '../native/engine.ts';
 import type { TlsReport } from '../native/tls-report.ts';
 import type { DialFailure, Dialler } from './dial.ts';
@@ -45,6 +44,7 @@ export class HttpConnections {
   private readonly engine: Engine;
   private readonly dialler: Dialler;
   private readonly owner: HttpConnectionsOwner;
+  private readonly pools = new Map<Endpoint, HttpPool>();
 
   constructor(engine: Engine, dialler: Dialler, owner: HttpConnectionsOwner) {
     this.engine = engine;
@@ -54,14 +54,14 @@ export class HttpConnections {
 
   /** One that waits and was useful since `sinceMs`; undefined when there is none. */
   waiting(endpoint: Endpoint, sinceMs: number): HttpUpstream | undefined {
-    return endpoint.pool?.take(sinceMs);
+    return this.pools.get(endpoint)?.take(sinceMs);
   }
 
   /** A new one for the exchange; or why there cannot be one. */
   open(endpoint: Endpoint, exchange: Exchange): HttpUpstream | DialFailure {
-    endpoint.pool ??= new HttpPool();
+    const pool = this.poolOf(endpoint);
     const age = MAX_AGE_MS * (1 + AGE_JITTER * (2 * Math.random() - 1));
-    const upstream = new HttpUpstream(endpoint.pool, IDLE_MS, performance.now() + age);
+    const upstream = new HttpUpstream(pool, IDLE_MS, performance.now() + age);
     const failure = this.dialler.open(upstream, endpoint, exchange.connection.direction === 'outbound');
     if (failure !== undefined) return failure;
     upstream.exchange = exchange;
@@ -94,7 +94,8 @@ export class HttpConnections {
 
   /** Discovery does not list the endpoint any more: what waits is closed, what is busy is when it is done. */
   retire(endpoint: Endpoint): void {
-    for (const upstream of endpoint.pool?.close() ?? []) this.discard(upstream);
+    for (const upstream of this.pools.get(endpoint)?.close() ?? []) this.discard(upstream);
+    this.pools.delete(endpoint);
   }
 
   connected(upstream: HttpUpstream, micros: number): void {
@@ -141,6 +142,15 @@ export class HttpConnections {
     if (exchange !== undefined) return this.owner.upstreamReady(exchange, upstream);
     // Whoever asked for it has gone; the next one will be glad.
     this.give(upstream, -1);
+  }
+
+  private poolOf(endpoint: Endpoint): HttpPool {
+    let pool = this.pools.get(endpoint);
+    if (pool === undefined) {
+      pool = new HttpPool();
+      this.pools.set(endpoint, pool);
+    }
+    return pool;
   }
 
   /** One deadline as long as it is open: it counts from the last byte either way, and is set again when it passes in vain. */

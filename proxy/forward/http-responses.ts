@@ -3,8 +3,7 @@ import { Head } from '../http/head.ts';
 import { readResponseHead } from '../http/response.ts';
 import { isWorthReading } from '../http/start-line.ts';
 import { joined, NO_BYTES } from '../model/connection.ts';
-import type { Exchange } from '../model/exchange.ts';
-import type { HttpUpstream } from '../model/http-upstream.ts';
+import type { Exchange, HttpUpstream } from '../model/exchange.ts';
 
 /** What responses are read for. */
 export interface ResponseOwner {

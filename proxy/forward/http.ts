@@ -10,10 +10,9 @@ import { canonicalPath } from '../http/path.ts';
 import { describeProblem, PROBLEM } from '../http/problems.ts';
 import { CONNECTION, headRoom, WriteOptions, writeResponseHead } from '../http/write.ts';
 import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
-import { Exchange } from '../model/exchange.ts';
-import type { HttpUpstream } from '../model/http-upstream.ts';
+import { Exchange, type HttpUpstream } from '../model/exchange.ts';
 import type { Side } from '../model/messages.ts';
-import type { ConnectionId, Engine } from '../native/engine.ts';
+import { type ConnectionId, type Engine, indexOf } from '../native/engine.ts';
 import type { Dialler } from './dial.ts';
 import { type AttemptsOwner, HttpAttempts } from './http-attempts.ts';
 import { endChunks, passBody } from './http-body.ts';
@@ -37,6 +36,8 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   private readonly responses: HttpResponses;
   private readonly attempts: HttpAttempts;
   private readonly options = new WriteOptions();
+  /** By index of the client's socket. */
+  private readonly exchanges: (Exchange | undefined)[] = [];
 
   constructor(engine: Engine, dialler: Dialler, owner: HttpOwner) {
     this.engine = engine;
@@ -48,7 +49,8 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
 
   /** Closes those of the connections that wait for a request. */
   closeIdle(connections: Iterable<ProxyConnection>): void {
-    for (const { exchange } of connections) {
+    for (const connection of connections) {
+      const exchange = this.exchangeOf(connection);
       if (exchange?.phase === 'head' && exchange.held.length === 0) this.clientDone(exchange);
     }
   }
@@ -65,7 +67,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     const { client, series } = connection;
     const exchange = new Exchange(connection, fields);
     connection.stage = 'http';
-    connection.exchange = exchange;
+    this.exchanges[indexOf(connection.client)] = exchange;
     if (series !== undefined) {
       series.received(connection.held.length);
       this.engine.count(client, series.readSlot, series.writeSlot);
@@ -77,27 +79,37 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   stalled(connection: ProxyConnection, afterMs: number): void {
     const exchange = new Exchange(connection, NO_BYTES);
     connection.stage = 'http';
-    connection.exchange = exchange;
+    this.exchanges[indexOf(connection.client)] = exchange;
     this.requestLate(exchange, 'head', afterMs);
   }
 
-  clientData({ exchange }: ProxyConnection, offset: number, length: number): void {
+  clientData(connection: ProxyConnection, offset: number, length: number): void {
+    const exchange = this.exchangeOf(connection);
     if (exchange !== undefined) this.requests.received(exchange, this.engine.slab, offset, offset + length);
   }
 
-  clientEnd({ exchange }: ProxyConnection): void {
+  clientEnd(connection: ProxyConnection): void {
+    const exchange = this.exchangeOf(connection);
     if (exchange !== undefined) this.requests.ended(exchange);
   }
 
-  timedOut({ exchange }: ProxyConnection): void {
+  timedOut(connection: ProxyConnection): void {
+    const exchange = this.exchangeOf(connection);
     if (exchange !== undefined) this.requests.timedOut(exchange);
   }
 
   /** The client's socket has ended. */
-  clientGone(exchange: Exchange): void {
+  clientGone(connection: ProxyConnection): void {
+    const exchange = this.exchangeOf(connection);
+    if (exchange === undefined) return;
+    this.exchanges[indexOf(connection.client)] = undefined;
     exchange.phase = 'closing';
     exchange.held = NO_BYTES;
     this.attempts.abandon(exchange);
+  }
+
+  private exchangeOf({ client }: ProxyConnection): Exchange | undefined {
+    return this.exchanges[indexOf(client)];
   }
 
   // --- requests
@@ -220,7 +232,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     const { client } = connection;
     exchange.held = NO_BYTES;
     exchange.phase = 'closing';
-    connection.exchange = undefined;
+    this.exchanges[indexOf(client)] = undefined;
     connection.stage = 'open';
     upstream.closing = true;
     this.attempts.detach(exchange, upstream);

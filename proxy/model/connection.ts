@@ -3,8 +3,8 @@ import type { PeerAddress, SocketAddress } from '../core/address.ts';
 import type { PeerIdentity } from '../core/identity.ts';
 import type { TransportSeries } from '../metrics/transport.ts';
 import type { ConnectionId } from '../native/engine.ts';
+import type { UpstreamFault, UpstreamStage } from './dialling.ts';
 import type { Endpoint } from './endpoint.ts';
-import type { Exchange } from './exchange.ts';
 import type { PortPlace } from './messages.ts';
 import type { EndpointPicker } from './pick.ts';
 
@@ -25,12 +25,6 @@ export type Stage =
   | 'open'
   | 'http'
   | 'ended';
-
-/**
- * The upstream's side, which may be ahead of the client's: `none`, `connecting`, `securing` (in its TLS handshake), `ready` to
- * carry bytes.
- */
-export type UpstreamStage = 'none' | 'connecting' | 'securing' | 'ready';
 
 /** Shared by all connections that had no failure: most of them. */
 export const NO_ENDPOINTS: readonly Endpoint[] = [];
@@ -55,14 +49,6 @@ export interface OpeningSearch {
   readonly race: boolean;
   /** … and probably is: do not wait at all. */
   readonly atOnce: boolean;
-}
-
-/** Why an upstream that was connected cannot be used. */
-export interface UpstreamFault {
-  /** For logs. */
-  readonly detail: string;
-  /** As if connecting had failed with it. */
-  readonly errno: number;
 }
 
 /** One per accepted connection, from accept until both sockets have ended. */
@@ -118,8 +104,6 @@ export class ProxyConnection {
   place: PortPlace | undefined;
   /** It went to the inbound port itself, and says in a transport header what it wants. */
   direct = false;
-  /** What it is at, when it speaks HTTP. */
-  exchange: Exchange | undefined;
   /** When dialling began, in ms of `performance.now()`. */
   diallingSinceMs = 0;
 

@@ -1,7 +1,6 @@
 /** A destination as a worker keeps it: what discovery said, and what its own connections and requests have shown. */
 import { parseIp, type SocketAddress } from '../core/address.ts';
 import type { TransportSeries } from '../metrics/transport.ts';
-import type { HttpPool } from './http-upstream.ts';
 import { PeakEwma } from './peak-ewma.ts';
 import type { EndpointSnapshot } from './target.ts';
 
@@ -61,8 +60,6 @@ export class Endpoint {
   /** Metrics of the connections to it. */
   readonly series: TransportSeries;
   readonly figures: EndpointFigures;
-  /** HTTP connections that wait for requests; undefined until there was one. */
-  pool: HttpPool | undefined;
   /** Newest of those that say the same of it, but for weight and zones; changed by `renew`. */
   snapshot: EndpointSnapshot;
 

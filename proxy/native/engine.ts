@@ -127,6 +127,7 @@ const OUTPUT_END = 2 << 20;
 
 /** The third part outlives batches: what may have to be sent again later is kept where it can be sent from. */
 export const RETAINED_OFFSET = OUTPUT_END;
+/** Length of that part. */
 export const RETAINED_BYTES = 2 << 20;
 
 /** Connections waiting to be accepted per listener; the kernel caps it at net.core.somaxconn (4096 by default). */
