@@ -1,18 +1,11 @@
 /** Buckets of histograms, and how the one of a value is found without a search. */
 
 /**
- * Bits of the mantissa that choose a cell of the table: eight cells per factor of two. Our bounds are at least 11 % apart and a cell
- * is at most 12.5 % wide, so that two comparisons find the bucket.
+ * Bits behind the leading one that choose a cell of the table: eight cells per factor of two. Our bounds are at least 11 % apart and
+ * a cell is at most 12.5 % wide, so that two comparisons find the bucket.
  */
-const MANTISSA_BITS = 3;
-
-/** Of the upper half of a double, what is below the cell's number. */
-const CELL_SHIFT = 20 - MANTISSA_BITS;
-
-const scratch = new Float64Array(1);
-const halves = new Int32Array(scratch.buffer);
-/** Where the half with sign, exponent and the mantissa's upper bits is; machines that Node 24 runs on are little-endian. */
-const UPPER = 1;
+const CELL_BITS = 3;
+const CELLS = 1 << CELL_BITS;
 
 /** Upper bounds (`le`) of a histogram and a table over the logarithm of values. */
 export class Buckets {
@@ -22,41 +15,50 @@ export class Buckets {
   readonly names: readonly string[];
   /** Numbers one series takes: its buckets, each counting its own values only, then the sum of values. */
   readonly slots: number;
+  private readonly first: number;
+  private readonly last: number;
+  /** A power of two, which rounds nothing, that makes integers of at least CELL_BITS + 1 bits of all values between the bounds. */
+  private readonly scale: number;
   private readonly firstCell: number;
   /** Per cell the first bucket that can hold a value of it. */
   private readonly cells: Uint8Array;
 
-  /** @param bounds ascending, positive, at most 254 */
+  /** @param bounds ascending, positive, at most 254, the last at most 2^26 times the first */
   constructor(bounds: readonly number[]) {
     this.bounds = Float64Array.from(bounds);
     this.names = [...bounds.map(String), '+Inf'];
     this.slots = bounds.length + 2;
-    this.firstCell = cellOf(bounds[0]);
-    this.cells = new Uint8Array(cellOf(bounds[bounds.length - 1]) - this.firstCell + 1);
-    for (let cell = 0; cell < this.cells.length; cell++) {
-      halves.fill(0);
-      halves[UPPER] = (this.firstCell + cell) << CELL_SHIFT;
-      const lowest = scratch[0];
-      this.cells[cell] = bounds.filter((bound) => bound < lowest).length;
+    this.first = bounds[0];
+    this.last = bounds[bounds.length - 1];
+    this.scale = 2 ** Math.ceil(Math.log2(CELLS / this.first));
+    this.firstCell = cellOf(this.first * this.scale);
+    this.cells = new Uint8Array(cellOf(this.last * this.scale) - this.firstCell + 1);
+    for (let index = 0; index < this.cells.length; index++) {
+      const lowest = lowestOf(this.firstCell + index) / this.scale;
+      this.cells[index] = bounds.filter((bound) => bound < lowest).length;
     }
   }
 
   /** The bucket of a value; below the first bound (and below zero) the first one. */
   find(value: number): number {
-    const cell = cellOf(value) - this.firstCell;
-    if (cell < 0) return 0;
-    const { bounds } = this;
-    if (cell >= this.cells.length) return bounds.length;
-    let bucket = this.cells[cell];
-    while (bucket < bounds.length && value > bounds[bucket]) bucket++;
+    if (!(value > this.first)) return 0;
+    if (value > this.last) return this.bounds.length;
+    let bucket = this.cells[cellOf(value * this.scale) - this.firstCell];
+    while (value > this.bounds[bucket]) bucket++;
     return bucket;
   }
 }
 
-/** Grows with the value; negative for negative ones. */
-function cellOf(value: number): number {
-  scratch[0] = value;
-  return halves[UPPER] >> CELL_SHIFT;
+/** Grows with the value, which is at least CELLS and below 2^31. */
+function cellOf(scaled: number): number {
+  const integer = scaled | 0;
+  const exponent = 31 - Math.clz32(integer);
+  return (exponent << CELL_BITS) + ((integer >> (exponent - CELL_BITS)) & (CELLS - 1));
+}
+
+/** The lowest value of a cell. */
+function lowestOf(cell: number): number {
+  return (CELLS + (cell & (CELLS - 1))) * 2 ** ((cell >> CELL_BITS) - CELL_BITS);
 }
 
 /** linkerd2-proxy's bounds of latencies in ms (`linkerd/app/core/src/metrics.rs`, latency.rs): steps of each decade. */

@@ -1,0 +1,59 @@
+/** What one worker counts of HTTP apart from destinations: protocols it detected, requests it could not serve. */
+import type { Direction } from '../model/connection.ts';
+import type { Histogram } from './histogram.ts';
+import type { MetricsSlab, Slot } from './slab.ts';
+
+/** What the first bytes were, in linkerd2-proxy's words (`linkerd/http/detect/src/metrics.rs`). */
+export type HttpDetection = 'http/1' | 'h2' | 'not_http' | 'read_timeout' | 'error';
+
+/**
+ * Why a request could not be served; the `error` label. The first row in linkerd2-proxy's words, spaces included
+ * (`linkerd/app/{inbound,outbound}/src/metrics/error.rs`); the second is what it does not tell apart.
+ */
+export type HttpErrorReason =
+  | ('failfast' | 'loadshed' | 'identity required' | 'i/o' | 'response timeout' | 'unexpected')
+  | ('bad_request' | 'bad_response' | 'connect' | 'head_timeout');
+
+/** Counters of one worker; each is resolved when it is first needed. */
+export class HttpWorkerMetrics {
+  private readonly slab: MetricsSlab;
+  private readonly durations = new Map<Direction, Histogram>();
+  private readonly results = {
+    inbound: new Map<HttpDetection, Slot>(),
+    outbound: new Map<HttpDetection, Slot>(),
+  };
+  private readonly errors = {
+    inbound: new Map<HttpErrorReason, Slot>(),
+    outbound: new Map<HttpErrorReason, Slot>(),
+  };
+
+  constructor(slab: MetricsSlab) {
+    this.slab = slab;
+  }
+
+  /** It is known what a connection speaks, after `seconds` from its acceptance. */
+  detected(direction: Direction, result: HttpDetection, seconds: number): void {
+    let slot = this.results[direction].get(result);
+    if (slot === undefined) {
+      slot = this.slab.counter(`${direction}_tcp_detect_http_results_total`, { result });
+      this.results[direction].set(result, slot);
+    }
+    this.slab.add(slot, 1);
+    let duration = this.durations.get(direction);
+    if (duration === undefined) {
+      duration = this.slab.histogram(`${direction}_tcp_detect_http_duration_seconds`, {});
+      this.durations.set(direction, duration);
+    }
+    duration.observe(seconds);
+  }
+
+  /** A request could not be served. */
+  failed(direction: Direction, error: HttpErrorReason): void {
+    let slot = this.errors[direction].get(error);
+    if (slot === undefined) {
+      slot = this.slab.counter(`${direction}_http_errors_total`, { error });
+      this.errors[direction].set(error, slot);
+    }
+    this.slab.add(slot, 1);
+  }
+}
