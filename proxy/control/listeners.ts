@@ -7,7 +7,7 @@ import { ERRNO, errnoName } from '../core/errno.ts';
 import { EXIT, UserError } from '../core/errors.ts';
 import { log } from '../core/log.ts';
 import { type ListenerGrant, type ListenerRole, type Side, sideOf } from '../model/messages.ts';
-import { closeListener, listenerPort, openListener } from '../native/engine.ts';
+import { closeListener, listenerPort, openListener } from '../native/listener.ts';
 
 /** An address to bind and what it is for. */
 export interface ListenerRequest {

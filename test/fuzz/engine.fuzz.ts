@@ -7,15 +7,8 @@
 import type { PeerAddress, SocketAddress } from '../../proxy/core/address.ts';
 import { ENGINE_FIGURES } from '../../proxy/metrics/families.ts';
 import { SLAB_SLOTS } from '../../proxy/metrics/slab.ts';
-import {
-  type ConnectionId,
-  closeListener,
-  Engine,
-  type EngineHandler,
-  indexOf,
-  listenerPort,
-  openListener,
-} from '../../proxy/native/engine.ts';
+import { type ConnectionId, Engine, type EngineHandler, indexOf } from '../../proxy/native/engine.ts';
+import { closeListener, listenerPort, openListener } from '../../proxy/native/listener.ts';
 import { at, until } from '../support/engine.ts';
 import { bytesOf, isStream } from '../support/engine-peers.ts';
 import { FuzzConnection, type FuzzSummary, Random } from './model.ts';

@@ -2,7 +2,7 @@
 
 import { constants } from 'node:os';
 import t from 'tap';
-import { closeListener, listenerPort, openListener } from '../../proxy/native/engine.ts';
+import { closeListener, listenerPort, openListener } from '../../proxy/native/listener.ts';
 import { at, blackhole, echo, startEngine, until } from '../support/engine.ts';
 import { bytesOf, dial, isStream, type Peer, serve } from '../support/engine-peers.ts';
 

@@ -4,7 +4,7 @@
  */
 
 import { Worker } from 'node:worker_threads';
-import { listenerPort, openListener } from '../../proxy/native/engine.ts';
+import { listenerPort, openListener } from '../../proxy/native/listener.ts';
 import { at } from './engine.ts';
 import type { EngineWorkerData } from './engine-worker.ts';
 

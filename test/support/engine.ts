@@ -12,14 +12,8 @@ import { parseSocketAddress } from '../../proxy/core/address.ts';
 import { ENGINE_FIGURES } from '../../proxy/metrics/families.ts';
 import { SLAB_SLOTS } from '../../proxy/metrics/slab.ts';
 import { loadBinding } from '../../proxy/native/binding.ts';
-import {
-  type ConnectionId,
-  closeListener,
-  Engine,
-  type EngineHandler,
-  listenerPort,
-  openListener,
-} from '../../proxy/native/engine.ts';
+import { type ConnectionId, Engine, type EngineHandler } from '../../proxy/native/engine.ts';
+import { closeListener, listenerPort, openListener } from '../../proxy/native/listener.ts';
 import type { TlsReport } from '../../proxy/native/tls-report.ts';
 
 /** Longest a condition may take to come true, in ms: generous, since the machine may be busy with other tests. */
