@@ -15,7 +15,7 @@ import type { Test } from 'tap';
 import type { Credential } from '../../proxy/control/certificates.ts';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { until } from './engine.ts';
-import { CONTENT, type OpenedRecord, RecordKey, type RecordForgery, splitRecords } from './tls-records.ts';
+import { CONTENT, type OpenedRecord, type RecordForgery, RecordKey, splitRecords } from './tls-records.ts';
 
 /** The socket as node:tls sees it until the handshake is over. */
 class Wire extends Duplex {
