@@ -4,15 +4,18 @@
  * whole where the end was orderly; counters agree; nothing is left afterwards.
  */
 
-import type { PeerAddress, SocketAddress } from '../../proxy/core/address.ts';
+import type { PeerAddress } from '../../proxy/core/address.ts';
 import { ENGINE_FIGURES } from '../../proxy/metrics/families.ts';
 import { SLAB_SLOTS } from '../../proxy/metrics/slab.ts';
 import { type ConnectionId, Engine, type EngineHandler, indexOf } from '../../proxy/native/engine.ts';
 import { closeListener, listenerPort, openListener } from '../../proxy/native/listener.ts';
 import { at, until } from '../support/engine.ts';
 import { bytesOf, isStream } from '../support/engine-peers.ts';
-import { FuzzConnection, type FuzzSummary, Random } from './model.ts';
-import { FuzzPeers, type PeerOwner } from './peers.ts';
+import type { ScriptOptions } from '../support/tls-script.ts';
+import { FuzzHandshakes } from './handshakes.ts';
+import { type FuzzBench, FuzzConnection, type FuzzPeer, type FuzzSummary, Random } from './model.ts';
+import { FuzzPeers, garbageOf, type PeerOwner } from './peers.ts';
+import { FuzzRelays, turn } from './relays.ts';
 
 /** `send` and `relay` as `deadOperation` names them; engine.h has the numbers. */
 const SEND = 1;
@@ -23,34 +26,44 @@ const MOST_CONNECTIONS = 14;
 
 const STEPS_PER_ROUND = 400;
 
+const LOOPBACK = at('127.0.0.1:0');
+
+/** The number of the engine's listener where it speaks TLS. */
+const TLS_LISTENER = 1;
+
+/** Percent of connections over TLS. */
+const TLS_SHARE = 50;
+
 /** One round. */
-export class Fuzzer implements EngineHandler, PeerOwner {
-  private readonly random: Random;
-  private readonly summary: FuzzSummary;
-  private readonly metrics = new Float64Array(SLAB_SLOTS);
-  private readonly engine: Engine;
-  private readonly listener: number;
-  private readonly address: SocketAddress;
-  private readonly peers = new FuzzPeers(this);
+export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
+  readonly random: Random;
+  readonly summary: FuzzSummary;
+  readonly metrics = new Float64Array(SLAB_SLOTS);
+  readonly engine: Engine;
+  private readonly listeners: readonly number[];
+  private readonly peers: FuzzPeers;
+  private readonly handshakes: FuzzHandshakes;
+  private readonly relays: FuzzRelays;
   private readonly connections = new Map<ConnectionId, FuzzConnection>();
   private readonly everyConnection: FuzzConnection[] = [];
   /** Broken promises found where throwing would go to the wrong place. */
   private readonly faults: Error[] = [];
   private streams = 1;
-  private refusedRelays = 0;
-  /** Both sides of a relay of which the engine may yet tell that it was refused. */
-  private unsettled: readonly FuzzConnection[] = [];
   private settling = false;
   private stopped = false;
 
-  constructor(seed: number, summary: FuzzSummary) {
+  constructor(seed: number, summary: FuzzSummary, identity: ScriptOptions) {
     this.random = new Random(seed);
     this.summary = summary;
     this.engine = new Engine(this.guarded(), this.metrics);
-    const loopback = at('127.0.0.1:0');
-    this.listener = openListener(loopback);
-    this.engine.listen(this.listener, { transparent: this.random.chance(50) });
-    this.address = loopback.withPort(listenerPort(this.listener));
+    this.peers = new FuzzPeers(this, this.random, identity);
+    this.handshakes = new FuzzHandshakes(this, identity);
+    this.relays = new FuzzRelays(this, this.peers);
+    // Number TLS_LISTENER is the second.
+    this.listeners = [openListener(LOOPBACK), openListener(LOOPBACK)];
+    for (const listener of this.listeners) {
+      this.engine.listen(listener, { transparent: this.random.chance(50) });
+    }
   }
 
   async run(): Promise<void> {
@@ -112,16 +125,19 @@ export class Fuzzer implements EngineHandler, PeerOwner {
 
   // --- events of the engine
 
-  accepted(id: ConnectionId, _listener: number, peer: PeerAddress): void {
-    const connection = this.track(id);
+  accepted(id: ConnectionId, listener: number, peer: PeerAddress): void {
+    const connection = this.track(id, listener === TLS_LISTENER);
     connection.state = 'open';
     this.peers.accepted(peer.port, connection);
+    if (connection.tls) this.handshakes.accepted(connection);
     if (this.settling) this.engine.reset(id);
     else if (this.random.chance(80)) this.engine.resume(id);
   }
 
   connected(id: ConnectionId): void {
-    this.of(id).state = 'open';
+    const connection = this.of(id);
+    connection.state = 'open';
+    if (connection.tls) this.handshakes.connected(connection);
     if (this.random.chance(80)) this.engine.resume(id);
   }
 
@@ -132,9 +148,10 @@ export class Fuzzer implements EngineHandler, PeerOwner {
   data(id: ConnectionId, offset: number, length: number): void {
     const connection = this.of(id);
     if (connection.peer === undefined) this.peers.match();
+    const bytes = this.engine.slab.subarray(offset, offset + length);
+    if (this.handshakes.looked(connection, bytes)) return;
     const { peer } = connection;
     if (peer === undefined) throw new Error('bytes from a peer that has not said a word');
-    const bytes = this.engine.slab.subarray(offset, offset + length);
     if (!isStream(peer.stream, connection.read, bytes)) throw new Error(`wrong bytes at ${connection.read}`);
     const from = connection.read;
     connection.read += length;
@@ -148,6 +165,7 @@ export class Fuzzer implements EngineHandler, PeerOwner {
 
   end(id: ConnectionId): void {
     const connection = this.of(id);
+    if (this.handshakes.looked(connection, Buffer.alloc(0))) return;
     if (++connection.ends > 1) throw new Error('the end was told twice');
     if (connection.relayedTo === undefined && connection.read !== connection.peer?.endedAt) {
       throw new Error(`an end after ${connection.read} bytes of ${connection.peer?.endedAt}`);
@@ -166,8 +184,16 @@ export class Fuzzer implements EngineHandler, PeerOwner {
     if (this.random.chance(30)) queueMicrotask(() => this.guard(() => this.operate()));
   }
 
-  closed(id: ConnectionId, errno: number, _byOther: boolean, bytesRead: number, bytesWritten: number): void {
+  closed(
+    id: ConnectionId,
+    errno: number,
+    _byOther: boolean,
+    bytesRead: number,
+    bytesWritten: number,
+    alert: number,
+  ): void {
     const connection = this.of(id);
+    this.handshakes.judge(connection, alert);
     if (errno === 0) this.summary.orderlyEnds++;
     const { slot, baseRead, baseWritten } = connection;
     if (
@@ -186,11 +212,11 @@ export class Fuzzer implements EngineHandler, PeerOwner {
   }
 
   secured(id: ConnectionId): void {
-    throw new Error(`nobody asked for TLS on ${id}`);
+    this.handshakes.secured(this.of(id));
   }
 
   tlsFailed(id: ConnectionId): void {
-    throw new Error(`nobody asked for TLS on ${id}`);
+    this.handshakes.failed(this.of(id));
   }
 
   acceptPaused(): void {
@@ -203,7 +229,7 @@ export class Fuzzer implements EngineHandler, PeerOwner {
 
   deadOperation(id: ConnectionId, operation: number): void {
     this.summary.deadOperations++;
-    if (operation === RELAY) this.refusedRelays++;
+    if (operation === RELAY) this.relays.refused();
     if (operation !== SEND) return;
     const connection = this.everyConnection.findLast((candidate) => candidate.id === id);
     if (connection === undefined) return;
@@ -217,8 +243,10 @@ export class Fuzzer implements EngineHandler, PeerOwner {
     const { random } = this;
     const live = this.connections.size;
     if (live < MOST_CONNECTIONS && random.chance(12))
-      return random.chance(60) ? this.peers.dial(this.address) : this.connect();
-    if (random.chance(10)) return this.relay();
+      return random.chance(60) ? this.dial(random.chance(TLS_SHARE)) : this.connect(random.chance(TLS_SHARE));
+    if (random.chance(10)) return this.relays.make([...this.connections.values()]);
+    if (random.chance(5)) return this.unread();
+    if (random.chance(1)) return this.handshakes.renew();
     if (random.chance(50)) return this.disturbPeer();
     this.operate();
   }
@@ -226,10 +254,14 @@ export class Fuzzer implements EngineHandler, PeerOwner {
   private disturbPeer(): void {
     const { random } = this;
     const peer = random.pick(
-      this.peers.all.filter(({ closed, connection }) => !closed && connection !== undefined),
+      this.peers.all.filter(({ closed, connection, tls }) => !closed && (connection !== undefined || tls)),
     );
     if (peer === undefined) return;
-    const what = random.int(100);
+    // One that has no connection yet is in its handshake, or about to be.
+    const early = peer.connection === undefined;
+    const what = early ? 90 + random.int(30) : random.int(101);
+    if (what >= 105) return;
+    if (what >= 100 && peer.tls) return this.spoil(peer);
     if (what < 75) peer.write(random.length());
     else if (what < 82) peer.socket.pause();
     else if (what < 92) peer.socket.resume();
@@ -237,7 +269,14 @@ export class Fuzzer implements EngineHandler, PeerOwner {
     else peer.reset();
   }
 
+  private spoil(peer: FuzzPeer): void {
+    peer.spoil(this.random.chance(30) ? 'end' : garbageOf(this.random));
+    if (peer.spoiled) this.summary.spoiled++;
+  }
+
   private operate(): void {
+    // A connection that is paused, linked or taken out of its relay now would never end.
+    if (this.settling) return;
     const { random, engine } = this;
     const connection = random.pick([...this.connections.values()]);
     if (connection === undefined || random.chance(4)) return this.nonsense();
@@ -247,7 +286,7 @@ export class Fuzzer implements EngineHandler, PeerOwner {
     if (what < 66) return engine.resume(connection.id);
     if (what < 72) return engine.link(connection.id, random.pick([...this.connections.keys(), 0]) ?? 0);
     if (what < 80) return engine.deadline(connection.id, random.int(300), random.chance(50));
-    if (what < 92) return this.unrelay(connection);
+    if (what < 92) return this.relays.unmake(connection);
     if (what < 95) return this.shutdown(connection);
     if (what < 98) return this.close(connection);
     engine.reset(connection.id);
@@ -271,22 +310,29 @@ export class Fuzzer implements EngineHandler, PeerOwner {
     engine.sendRange(live.id, -1 - random.int(1 << 20), random.int(1 << 22));
   }
 
-  private connect(): void {
+  private dial(tls: boolean): void {
+    this.peers.dial(LOOPBACK.withPort(listenerPort(this.listeners[tls ? TLS_LISTENER : 0])), tls);
+  }
+
+  private connect(tls: boolean): void {
     const refused = this.random.chance(10);
-    const id = this.engine.connect(refused ? this.peers.address.withPort(1) : this.peers.address, true);
+    const address = tls ? this.peers.tlsAddress : this.peers.address;
+    const id = this.engine.connect(refused ? address.withPort(1) : address, true);
     if (id < 0) return;
-    this.track(id);
+    const connection = this.track(id, tls);
     const number = Buffer.alloc(4);
     number.writeUInt32BE(this.everyConnection.length - 1);
-    this.engine.send(id, number);
+    if (tls) connection.greeting = number;
+    else this.engine.send(id, number);
     if (this.random.chance(20)) this.engine.deadline(id, 1 + this.random.int(100));
     if (this.random.chance(20)) this.engine.resume(id);
   }
 
-  private track(id: ConnectionId): FuzzConnection {
+  private track(id: ConnectionId, tls: boolean): FuzzConnection {
     // The engine's own figures are below slot 100; 2 slots per index are more than a round needs.
     const slot = 100 + 2 * indexOf(id);
     const connection = new FuzzConnection(id, this.newStream(), slot, this.metrics);
+    if (tls) this.handshakes.expect(connection);
     this.engine.count(id, slot, slot + 1);
     this.connections.set(id, connection);
     this.everyConnection.push(connection);
@@ -324,80 +370,23 @@ export class Fuzzer implements EngineHandler, PeerOwner {
     this.engine.close(connection.id);
   }
 
-  /** Only from steps, one at a time: so a refusal is known to be of this relay. */
-  private async relay(): Promise<void> {
-    const all = [...this.connections.values()];
-    const a = this.random.pick(all);
-    const b = this.random.pick(all);
-    if (a === undefined || b === undefined) return;
-    this.peers.match();
-    this.engine.flush();
-    if (a.doubtful || b.doubtful) return;
-    const impossible = a === b || [a, b].some(({ relayedTo, closing }) => relayedTo !== undefined || closing);
-    const certain = [a, b].every(({ state, peer }) => state === 'open' && peer !== undefined);
-    if (!impossible && !certain) return;
-    if (!impossible) {
-      for (const [from, to] of [
-        [a, b],
-        [b, a],
-      ]) {
-        if (this.metrics[from.slot] - from.baseRead !== from.read)
-          throw new Error('bytes read but not delivered');
-        if (from.peer !== undefined) to.wire.open(from.peer, from.read);
-        // What cannot be delivered any more is never read.
-        if (to.shut) to.wire.unreliable = true;
-        from.relayedTo = to;
-        from.doubtful = true;
-      }
-    }
-    const before = this.refusedRelays;
-    this.unsettled = [a, b];
-    this.engine.relay(a.id, b.id);
-    this.engine.flush();
-    // Nothing was read since the counters were compared, so this tells what was moved even where the relay was refused.
-    if (!impossible && this.random.chance(5)) {
-      for (const side of [a, b]) side.doubtful = side.shut;
-      this.takeApart(a, b);
-    }
-    await turn();
-    await turn();
-    this.unsettled = [];
-    const refused = this.refusedRelays > before;
-    if (impossible && !refused) throw new Error('an impossible relay was made');
-    if (refused) this.summary.refusedRelays++;
-    else this.summary.relays++;
-    // Taken apart at once.
-    if (impossible || a.relayedTo !== b || b.relayedTo !== a) return;
-    // Whoever broke it meanwhile made it doubtful for good.
-    for (const side of [a, b]) side.doubtful = side.shut || side.closing;
-    if (!refused) return;
-    for (const side of [a, b]) {
-      side.wire.close(0);
-      side.relayedTo = undefined;
-    }
+  /** Only from steps: within a batch, later bytes may be on their way to us. */
+  private unread(): void {
+    const { random, engine } = this;
+    const connection = random.pick([...this.connections.values()]);
+    if (connection?.peer === undefined || !this.mayUnread(connection)) return;
+    const length = Math.min(connection.read, random.length());
+    engine.unread(connection.id, bytesOf(connection.peer.stream, connection.read - length, length));
+    engine.flush();
+    connection.read -= length;
+    this.summary.unreadBytes += length;
+    // An end behind these bytes is told again.
+    if (length > 0) connection.ends = 0;
   }
 
-  private unrelay(connection: FuzzConnection): void {
-    const other = connection.relayedTo;
-    // Where the relay was refused, the counters have bytes that this very batch has yet to bring.
-    if (this.unsettled.includes(connection)) return;
-    if (other === undefined) return this.engine.unrelay(connection.id);
-    this.takeApart(connection, other);
-  }
-
-  private takeApart(connection: FuzzConnection, other: FuzzConnection): void {
-    this.engine.unrelay(connection.id);
-    // Run it now: the counters tell how much the relay moved.
-    this.engine.flush();
-    this.summary.unrelays++;
-    for (const side of [connection, other]) {
-      const moved = this.metrics[side.slot] - side.baseRead - side.read;
-      side.read += moved;
-      side.relayedTo?.wire.close(moved);
-      // The relay may have carried the end over.
-      if (side.peer?.endedAt !== undefined && side.relayedTo !== undefined) side.relayedTo.doubtful = true;
-    }
-    connection.relayedTo = other.relayedTo = undefined;
+  private mayUnread({ state, closing, doubtful, relayedTo, unrelayed, ends, peer }: FuzzConnection): boolean {
+    if (state !== 'open' || closing || doubtful || relayedTo !== undefined) return false;
+    return !unrelayed || ends > 0 || peer?.endedAt === undefined;
   }
 
   // --- the end of a round
@@ -433,7 +422,7 @@ export class Fuzzer implements EngineHandler, PeerOwner {
     this.stopped = true;
     this.summary.splicedBytes += this.figure('spliced_bytes_total');
     this.engine.stop();
-    closeListener(this.listener);
+    for (const listener of this.listeners) closeListener(listener);
   }
 
   private figure(name: string): number {
@@ -455,8 +444,4 @@ export class Fuzzer implements EngineHandler, PeerOwner {
   private checkFaults(): void {
     if (this.faults.length > 0) throw this.faults[0];
   }
-}
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,16 +1,18 @@
 /**
- * The fuzzer of the socket engine, a fixed amount of it. FERRULE_FUZZ_SEED repeats a run, FERRULE_FUZZ_ROUNDS sets its
- * length, FERRULE_SOAK=1 makes it long.
+ * The fuzzer of the socket engine, a fixed amount of it from a fixed seed. FERRULE_FUZZ_SEED sets another seed,
+ * FERRULE_FUZZ_ROUNDS the length; FERRULE_SOAK=1 makes it long.
  */
 
 import t from 'tap';
 import { fuzz } from './rounds.ts';
 
-/** About 15 s, 50 ms each. */
-const ROUNDS = 300;
+const SEED = 1;
+
+/** 20 to 30 s, 80 to 120 ms each: most of it is node:tls at the other ends. */
+const ROUNDS = 250;
 const SOAK_ROUNDS = 20_000;
 
-const seed = Number(process.env.FERRULE_FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const seed = Number(process.env.FERRULE_FUZZ_SEED ?? SEED);
 const rounds = Number(
   process.env.FERRULE_FUZZ_ROUNDS ?? (process.env.FERRULE_SOAK === '1' ? SOAK_ROUNDS : ROUNDS),
 );

@@ -4,7 +4,7 @@
  */
 
 import type { Socket } from 'node:net';
-import type { ConnectionId } from '../../proxy/native/engine.ts';
+import type { ConnectionId, Engine } from '../../proxy/native/engine.ts';
 import { bytesOf, isStream } from '../support/engine-peers.ts';
 
 /** Deterministic numbers from a seed: mulberry32 (T. Ettinger, public domain). */
@@ -109,6 +109,8 @@ export class Wire {
 export class FuzzPeer {
   readonly stream: number;
   readonly socket: Socket;
+  /** Below `socket`, where that speaks TLS. */
+  readonly raw: Socket;
   sent = 0;
   /** How much it had sent when it ended its side. */
   endedAt: number | undefined;
@@ -116,14 +118,26 @@ export class FuzzPeer {
   /** How much had arrived when the engine ended its side. */
   finishedAt: number | undefined;
   closed = false;
+  /** It broke the protocol below its socket, or never spoke it: what it sends from here on must not count. */
+  spoiled = false;
+  /** It broke the connection. */
+  private broken = false;
 
-  constructor(stream: number, socket: Socket) {
+  constructor(stream: number, socket: Socket, raw: Socket) {
     this.stream = stream;
     this.socket = socket;
+    this.raw = raw;
   }
 
   get writable(): boolean {
-    return this.endedAt === undefined && !this.closed && !this.socket.destroyed;
+    return (
+      this.endedAt === undefined && !this.closed && !this.socket.destroyed && !this.spoiled && !this.broken
+    );
+  }
+
+  /** It is to speak TLS: what goes over `raw` is not what it means to say. */
+  get tls(): boolean {
+    return this.raw !== this.socket;
   }
 
   write(length: number): void {
@@ -134,14 +148,26 @@ export class FuzzPeer {
   }
 
   end(): void {
+    // Nothing it says counts any more, so that it says nothing in order either.
+    if (this.spoiled) this.raw.end();
     if (!this.writable) return;
     this.endedAt = this.sent;
     this.socket.end();
   }
 
-  /** Not after `end`: node:net cannot reset a socket that is shutting down, and never closes it then. */
+  /** Writes `garbage` where a record is due, or ends the connection where the end of TLS is due. */
+  spoil(garbage: Buffer | 'end'): void {
+    if (!this.writable || this.raw.destroyed) return;
+    this.spoiled = true;
+    if (garbage === 'end') this.raw.end();
+    else this.raw.write(garbage);
+  }
+
+  /** Not after an end: node:net cannot reset a socket that is shutting down, and never closes it then. */
   reset(): void {
-    if (this.writable) this.socket.resetAndDestroy();
+    if (!this.writable && !(this.spoiled && this.raw.writable)) return;
+    this.broken = true;
+    this.raw.resetAndDestroy();
   }
 
   /** @throws when the engine ended this connection in order without having delivered everything. */
@@ -167,10 +193,18 @@ export class FuzzConnection {
   readonly wire = new Wire();
   peer: FuzzPeer | undefined;
   state: 'connecting' | 'open' | 'gone' = 'connecting';
+  /** It is to speak TLS. */
+  tls = false;
+  /** What it says first, once it is secured. */
+  greeting: Buffer | undefined;
+  /** What came before TLS was begun, while that is looked at. */
+  hello: Buffer[] | undefined;
   /** Of the peer's stream, by TypeScript or a relay that was taken apart. */
   read = 0;
   sent = 0;
   relayedTo: FuzzConnection | undefined;
+  /** Its relay was taken apart: the engine may have seen an end that it has yet to tell. */
+  unrelayed = false;
   /** We ended our side. */
   shut = false;
   /** It was told to end, or has ended. */
@@ -190,6 +224,16 @@ export class FuzzConnection {
   }
 }
 
+/** What every part of a round works with. */
+export interface FuzzBench {
+  readonly engine: Engine;
+  readonly random: Random;
+  readonly metrics: Float64Array;
+  readonly summary: FuzzSummary;
+  /** Keeps what `work` throws for whoever runs the round: elsewhere it would name no seed. */
+  guard(work: () => void): void;
+}
+
 /** What a run did, so that a test can see that it did something. */
 export interface FuzzSummary {
   connections: number;
@@ -201,4 +245,10 @@ export interface FuzzSummary {
   failures: number;
   deadOperations: number;
   splicedBytes: number;
+  /** Handshakes that succeeded, and that did not. */
+  secured: number;
+  handshakesFailed: number;
+  /** Bytes given back. */
+  unreadBytes: number;
+  spoiled: number;
 }

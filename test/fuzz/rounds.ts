@@ -1,5 +1,6 @@
 /** Rounds of the fuzzer, one seed after the other. */
 
+import { TestPki } from '../support/pki.ts';
 import { Fuzzer } from './engine.fuzz.ts';
 import type { FuzzSummary } from './model.ts';
 
@@ -18,9 +19,15 @@ export async function fuzz(seed: number, rounds: number): Promise<FuzzSummary> {
     failures: 0,
     deadOperations: 0,
     splicedBytes: 0,
+    secured: 0,
+    handshakesFailed: 0,
+    unreadBytes: 0,
+    spoiled: 0,
   };
+  const pki = await TestPki.create();
+  const identity = { credential: await pki.issue('server'), anchors: pki.anchors };
   for (let round = 0; round < rounds; round++) {
-    const fuzzer = new Fuzzer(seed + round, summary);
+    const fuzzer = new Fuzzer(seed + round, summary, identity);
     try {
       await fuzzer.run();
     } catch (error) {
