@@ -50,7 +50,7 @@ function addIdentityMetrics(registry: MetricsRegistry, identity: IdentityFiles):
   const seconds = (ms: number | undefined) => one(ms === undefined ? undefined : ms / 1000);
   const labels = ['identity'];
   registry.gauge(
-    'identity_cert_expiration_timestamp_seconds',
+    'control_identity_cert_expiration_timestamp_seconds',
     'When our certificate ends, in seconds since 1970',
     labels,
     () => seconds(identity.current?.notAfterMs),
@@ -61,13 +61,20 @@ function addIdentityMetrics(registry: MetricsRegistry, identity: IdentityFiles):
     labels,
     () => seconds(identity.current?.trustAnchorNotAfterMs),
   );
-  registry.counter('identity_cert_refresh_count', 'Certificates taken into use', labels, () =>
-    one(identity.reloads),
-  );
-  registry.counter(
-    'ferrule_identity_reload_failures_total',
-    'Changes of the identity files that could not be used, by the workers or at all',
+  registry.gauge(
+    'control_identity_cert_refresh_timestamp_seconds',
+    'When our certificate was last taken into use, in seconds since 1970',
     labels,
-    () => one(identity.failures),
+    () => seconds(identity.reloadedAtMs),
+  );
+  // Without the identity, which the failures before the first certificate would not have: a counter keeps its labels.
+  registry.counter(
+    'control_identity_cert_refreshes_total',
+    'Changes of the identity files, by whether they were taken into use by us and the workers',
+    ['result'],
+    () => [
+      { labels: { result: 'ok' }, value: identity.reloads },
+      { labels: { result: 'error' }, value: identity.failures },
+    ],
   );
 }

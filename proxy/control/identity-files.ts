@@ -48,6 +48,8 @@ export interface IdentityPaths {
 export class IdentityFiles {
   /** Changes that were taken over, the first reading included. */
   reloads = 0;
+  /** When the last of them was, in ms since 1970; undefined before the first. */
+  reloadedAtMs: number | undefined;
   /** Changes that could not be used, by us or by a worker. */
   failures = 0;
   private readonly paths: IdentityPaths;
@@ -139,6 +141,7 @@ export class IdentityFiles {
     this.seen = texts;
     this.recovered();
     this.reloads++;
+    this.reloadedAtMs = Date.now();
     this.own = own;
     this.ended = false;
     this.tell(own);

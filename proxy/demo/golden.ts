@@ -102,12 +102,12 @@ export function mtlsShare({ client, server }: Scrape): number {
 /** What each sidecar says of its identity. */
 export function identityFigures(scraped: Scrape): IdentityFigures[] {
   return PODS.map((pod) => {
-    const figure = (name: string) => sum(scraped[pod], name);
+    const figure = (name: string, labels = {}) => sum(scraped[pod], name, labels);
     return {
       pod,
       // The certificate it began with is none that replaced another.
-      rotations: Math.max(0, figure('identity_cert_refresh_count') - 1),
-      certificateEndsMs: figure('identity_cert_expiration_timestamp_seconds') * 1000,
+      rotations: Math.max(0, figure('control_identity_cert_refreshes_total', { result: 'ok' }) - 1),
+      certificateEndsMs: figure('control_identity_cert_expiration_timestamp_seconds') * 1000,
       trustEndsMs: figure('ferrule_identity_trust_anchor_expiration_timestamp_seconds') * 1000,
     };
   });

@@ -19,6 +19,7 @@ import {
 import { eventually, listenerFor, serviceYaml, startTestProxy, type TestProxy } from '../support/proxy.ts';
 
 const SOAK = process.env.FERRULE_SOAK === '1';
+const REFRESHES = 'control_identity_cert_refreshes_total';
 
 /** An address of loopback for this process alone, so that fixed ports are free. */
 const OWN_IP = `127.${1 + ((process.pid >> 8) % 250)}.${process.pid % 256}.31`;
@@ -156,7 +157,7 @@ t.test('certificates are replaced and the root rolls over under load', async (t)
   const taken = async (...changed: TestProxy[]) => {
     version++;
     for (const proxy of changed) {
-      await proxy.until('identity_cert_refresh_count', {}, (count) => count >= version);
+      await proxy.until(REFRESHES, { result: 'ok' }, (count) => count >= version);
     }
     const before = done;
     await eventually('more exchanges', () => (done > before + 8 ? true : undefined));
@@ -252,8 +253,7 @@ t.test('an identity that the workers cannot use', async (t) => {
     workers: 2,
     nodeArguments: ['--import', preload],
   });
-  const failures = (count: number) =>
-    proxy.until('ferrule_identity_reload_failures_total', {}, (sum) => sum === count);
+  const failures = (count: number) => proxy.until(REFRESHES, { result: 'error' }, (sum) => sum === count);
   await failures(1);
   t.equal(await proxy.readiness(), 503);
   t.match(

@@ -75,8 +75,9 @@ t.test('one connection that is not mutual TLS is seen from either end', async (t
 
 /** What a sidecar says after `refreshes` certificates, with trust until `trustEnds` (s). */
 function identityMetrics(refreshes: number, trustEnds: number) {
-  return readSamples(`identity_cert_refresh_count{identity="spiffe://a"} ${refreshes}
-identity_cert_expiration_timestamp_seconds{identity="spiffe://a"} 1000
+  return readSamples(`control_identity_cert_refreshes_total{result="ok"} ${refreshes}
+control_identity_cert_refreshes_total{result="error"} 7
+control_identity_cert_expiration_timestamp_seconds{identity="spiffe://a"} 1000
 ferrule_identity_trust_anchor_expiration_timestamp_seconds{identity="spiffe://a"} ${trustEnds}
 `);
 }

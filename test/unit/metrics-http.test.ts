@@ -127,18 +127,31 @@ t.test('authorities are told apart whatever their case, up to a number', async (
     series.requested();
     series.responded(200, 1);
   };
-  for (const text of ['Orders', 'orders', 'ORDERS', 'orders:80', '', 'ordert', '[::1]:80', 'x'.repeat(260)])
+  for (const text of [
+    'AZ',
+    'az',
+    'aZ',
+    'Orders',
+    'orders',
+    'ORDERS',
+    'orders:80',
+    '',
+    'ordert',
+    '[::1]:80',
+    'x'.repeat(260),
+  ])
     request(text);
   const requests = async (more: object) => (await scrape())('request_total', { ...TARGET, ...more });
   t.equal(await requests({ authority: 'orders' }), 3);
+  t.equal(await requests({ authority: 'az' }), 3);
   t.equal(await requests({ authority: 'orders:80' }), 1);
   t.equal(await requests({ authority: '' }), 1);
   t.equal(await requests({ authority: '[::1]:80' }), 1);
   t.equal(await requests({ overflow: 'true' }), 1, 'too long');
   for (let index = 0; index < 2 * MAX_AUTHORITIES; index++) request(`host-${index}`);
-  t.equal(await requests({ authority: `host-${MAX_AUTHORITIES - 6}` }), 1);
-  t.equal(await requests({ authority: `host-${MAX_AUTHORITIES - 5}` }), undefined);
-  t.equal(await requests({ overflow: 'true' }), 1 + MAX_AUTHORITIES + 5);
+  t.equal(await requests({ authority: `host-${MAX_AUTHORITIES - 7}` }), 1);
+  t.equal(await requests({ authority: `host-${MAX_AUTHORITIES - 6}` }), undefined);
+  t.equal(await requests({ overflow: 'true' }), 1 + MAX_AUTHORITIES + 6);
   authorities.sweep();
   request('orders');
   request('host-1');
@@ -158,6 +171,7 @@ t.test('authorities are told apart whatever their case, up to a number', async (
   slab.sweep(0);
   slab.sweep(SERIES_IDLE_MS);
   t.equal(await requests({ authority: 'ordert' }), undefined, 'nothing is held');
+  t.equal(await requests({ overflow: 'true' }), undefined, 'nor by the overflow series');
 });
 
 t.test('a slab that is full sends histograms to the overflow series of their family', async (t) => {
