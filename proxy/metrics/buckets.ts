@@ -1,8 +1,8 @@
 /** Buckets of histograms, and how the one of a value is found without a search. */
 
 /**
- * Bits behind the leading one that choose a cell of the table: eight cells per factor of two. Our bounds are at least 11 % apart and
- * a cell is at most 12.5 % wide, so that two comparisons find the bucket.
+ * Bits behind the leading one that choose a cell of the table: eight cells per factor of two. Our bounds are at least 19 % apart and
+ * a cell is at most 12.5 % wide: it has one bound at most, so that two comparisons find the bucket.
  */
 const CELL_BITS = 3;
 const CELLS = 1 << CELL_BITS;
