@@ -27,6 +27,7 @@ import { log } from './core/log.ts';
 import { Opening, type OpeningOwner, type Protocol } from './detect/opening.ts';
 import type { HttpForward } from './forward/http.ts';
 import type { TcpForward } from './forward/tcp.ts';
+import { HttpSeries } from './metrics/http.ts';
 import type { OpeningMetrics } from './metrics/opening.ts';
 import type { MetricsSlab } from './metrics/slab.ts';
 import { destinationLabels, sourceLabels, TransportSeries } from './metrics/transport.ts';
@@ -87,6 +88,8 @@ interface ApplicationPort {
   readonly destination: SocketAddress;
   /** Of the clients' side, by what their TLS was. */
   readonly series: Map<string, TransportSeries>;
+  /** Of their requests. */
+  readonly requests: Map<TransportSeries, HttpSeries>;
   readonly endpoints: readonly Endpoint[];
   readonly picker: InOrder;
   /** What came last was no HTTP. Only shortens the wait of what comes next. */
@@ -106,6 +109,7 @@ export class Inbound implements OpeningOwner {
   private readonly auditLines = new LineBudget();
   private readonly ports = new IdleCache<AddressKey, ApplicationPort>(MAX_PORTS, PORT_IDLE_MS, (port) => {
     for (const series of port.series.values()) series.release();
+    for (const requests of port.requests.values()) requests.release();
     for (const endpoint of port.endpoints) {
       this.parts.http.connections.retire(endpoint);
       endpoint.series.release();
@@ -239,8 +243,10 @@ export class Inbound implements OpeningOwner {
       this.parts.openings.saw(first, connection.openingSinceMs);
       if (!this.admit(connection, NO_CLIENT_HELLO)) return;
     }
-    if (protocol === 'http1') this.parts.http.start(connection, clientFields(connection.clientIdentity));
-    else this.parts.forward.proceed(connection);
+    this.parts.http.detected(connection, protocol);
+    if (protocol !== 'http1') return this.parts.forward.proceed(connection);
+    const { clientIdentity } = connection;
+    this.parts.http.start(connection, clientFields(clientIdentity), this.requestsOf(connection));
   }
 
   silent(connection: ProxyConnection): void {
@@ -424,6 +430,22 @@ export class Inbound implements OpeningOwner {
     return series;
   }
 
+  /** Metrics of requests, by who sends them as those of connections are. */
+  private requestsOf({ target, series }: ProxyConnection): HttpSeries | undefined {
+    const port = target as ApplicationPort | undefined;
+    if (port === undefined || series === undefined) return undefined;
+    let requests = port.requests.get(series);
+    if (requests === undefined) {
+      const { peer: _peer, ...labels } = series.labels;
+      const { direction, target_addr } = labels;
+      const fine = this.parts.slab.histogram('ferrule_response_latency_seconds', { direction, target_addr });
+      requests = new HttpSeries(this.parts.slab, labels, fine);
+      this.parts.slab.release(fine.slot);
+      port.requests.set(series, requests);
+    }
+    return requests;
+  }
+
   private open(destination: SocketAddress, addresses: readonly SocketAddress[]): ApplicationPort {
     const labels = this.parts.tls.enabled ? LOOPBACK : DISABLED;
     const endpoints = addresses.map((address) => {
@@ -432,7 +454,8 @@ export class Inbound implements OpeningOwner {
       return new Endpoint(snapshot, series);
     });
     const picker = new InOrder(endpoints);
-    return { destination, series: new Map(), endpoints, picker, opaque: false, users: 0, usedMs: 0 };
+    const maps = { series: new Map(), requests: new Map() };
+    return { destination, ...maps, endpoints, picker, opaque: false, users: 0, usedMs: 0 };
   }
 }
 

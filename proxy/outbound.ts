@@ -168,6 +168,7 @@ export class Outbound implements OpeningOwner {
   sawProtocol(connection: ProxyConnection, protocol: Protocol): void {
     const target = connection.target as Target | undefined;
     if (target !== undefined) target.opaque = protocol === 'opaque';
+    this.http.detected(connection, protocol);
     if (protocol === 'http1') this.http.start(connection, NO_BYTES);
     else this.forward.proceed(connection);
   }

@@ -46,6 +46,9 @@ import { TlsClient } from './tls/client.ts';
 import { Credentials } from './tls/credentials.ts';
 import { TlsServer } from './tls/server.ts';
 
+/** So many sweeps later idle authorities are looked for: a minute. */
+const AUTHORITY_SWEEPS = 6;
+
 /** How often idle targets and metric series are looked for, in ms. Both live for a minute and more. */
 const SWEEP_MS = 10_000;
 
@@ -61,6 +64,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   private readonly http: HttpForward;
   private readonly inbound: Inbound;
   private readonly outbound: Outbound;
+  private sweeps = 0;
   private readonly roles = new Map<number, ListenerRole>();
   /** By index of the socket; an accepted and a dialled socket point to the same connection, but for those of HTTP. */
   private readonly sockets: (ProxyConnection | HttpUpstream | undefined)[] = [];
@@ -83,7 +87,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     const tlsClient = new TlsClient(this.engine, this.credentials, this.handshakes);
     const dialler = new Dialler(this.engine, redirected, tlsClient);
     this.forward = new TcpForward(this.engine, dialler, this);
-    this.http = new HttpForward(this.engine, dialler, this);
+    this.http = new HttpForward(this.engine, this.slab, dialler, this);
     const own = settings.ownAddresses.map((text) => required(parseSocketAddress(text), text));
     const parts = {
       engine: this.engine,
@@ -354,6 +358,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     const nowMs = performance.now();
     this.inbound.evict(nowMs);
     this.outbound.evict(nowMs);
+    if (++this.sweeps % AUTHORITY_SWEEPS === 0) this.http.connections.sweep();
     this.slab.sweep(nowMs);
   }
 }

@@ -36,7 +36,8 @@ export function readProtocol(bytes: Uint8Array, seen: number): Opened {
     // No text at all. The codec is stricter, and answers what gets as far as it.
     if (byte < SPACE && byte !== CR && byte !== 0x09) return 'opaque';
   }
-  return bytes.length < MAX_LINE ? 'more' : 'opaque';
+  // Too long for a head: the codec says so. Opaque, it would reach the server unread.
+  return bytes.length < MAX_LINE ? 'more' : 'http1';
 }
 
 /** Where the blank behind the method is, or the end while all of it may be a method; below 0 when there is none. */

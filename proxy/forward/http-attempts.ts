@@ -8,9 +8,12 @@ import { MessageBody } from '../http/body.ts';
 import { BODY, type Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import { CONNECTION, headRoom, WriteOptions, writeRequestHead } from '../http/write.ts';
-import { NO_ENDPOINTS } from '../model/connection.ts';
+import type { HttpAuthorities } from '../metrics/http-authorities.ts';
+import type { HttpErrorReason } from '../metrics/http-worker.ts';
+import type { MetricsSlab } from '../metrics/slab.ts';
+import { NO_BYTES, NO_ENDPOINTS } from '../model/connection.ts';
 import type { Endpoint } from '../model/endpoint.ts';
-import { type Exchange, HttpUpstream } from '../model/exchange.ts';
+import { type Exchange, type HttpPool, HttpUpstream } from '../model/exchange.ts';
 import type { Engine } from '../native/engine.ts';
 import type { DialFailure, Dialler } from './dial.ts';
 import { passBody } from './http-body.ts';
@@ -39,7 +42,7 @@ export interface AttemptsOwner {
   /** There is a connection now, and its head has gone out. */
   sent(exchange: Exchange): void;
   /** It cannot be saved. */
-  failed(exchange: Exchange, status: number, message: string): void;
+  failed(exchange: Exchange, status: number, reason: HttpErrorReason, message: string): void;
   /** The response broke off in the middle. */
   brokenOff(exchange: Exchange): void;
 }
@@ -51,11 +54,13 @@ export class HttpAttempts implements HttpConnectionsOwner {
   private readonly owner: AttemptsOwner;
   private readonly retained: Retained;
   private readonly options = new WriteOptions();
+  /** Of the request that is being started. */
+  private head: Head | undefined;
 
-  constructor(engine: Engine, dialler: Dialler, owner: AttemptsOwner) {
+  constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, owner: AttemptsOwner) {
     this.engine = engine;
     this.owner = owner;
-    this.connections = new HttpConnections(engine, dialler, this);
+    this.connections = new HttpConnections(engine, slab, dialler, this);
     this.retained = new Retained(engine);
   }
 
@@ -65,7 +70,9 @@ export class HttpAttempts implements HttpConnectionsOwner {
     exchange.replays = 0;
     exchange.startedMs = performance.now();
     this.keepHead(exchange, head, path);
+    this.head = head;
     this.attempt(exchange, undefined);
+    this.head = undefined;
   }
 
   /** Passes bytes of its body on. @returns where they ended: `from` while there is nowhere to send them; below 0: a problem */
@@ -73,6 +80,7 @@ export class HttpAttempts implements HttpConnectionsOwner {
     const { upstream, requestBody } = exchange;
     if (upstream?.upstreamStage !== 'ready') return from;
     const socket = upstream.upstream;
+    const before = requestBody.handed;
     const end = passBody(
       this.engine,
       requestBody,
@@ -82,8 +90,8 @@ export class HttpAttempts implements HttpConnectionsOwner {
       socket,
       requestBody.kind === BODY.chunked,
     );
+    upstream.handed += requestBody.handed - before;
     if (end < 0) return end;
-    upstream.handed += end - from;
     if (exchange.idempotent) this.retained.keepBody(exchange, bytes, from, end);
     else exchange.replayable = false;
     if (!requestBody.done) this.linkRequest(exchange, upstream);
@@ -118,18 +126,22 @@ export class HttpAttempts implements HttpConnectionsOwner {
     written: number,
   ): void {
     this.letGo(exchange, endpoint);
+    if (exchange.requestLinked) this.unlinkRequest(exchange);
     if (exchange.responseStarted) return this.owner.brokenOff(exchange);
     const nowMs = performance.now();
     // A kept connection that its server closed meanwhile says nothing of the endpoint.
     if (upstream.served === 0) endpoint.requestFailed(nowMs - exchange.startedMs, nowMs);
     const unprocessed = written <= upstream.handedBefore;
     const again = exchange.replayable && (unprocessed || exchange.idempotent);
-    if (again && exchange.replays++ < MAX_REPLAYS) return this.attempt(exchange, undefined);
+    if (again && exchange.replays++ < MAX_REPLAYS) {
+      upstream.pool.metrics.replayed(upstream.served > 0 ? 'closed_idle' : 'closed_before_response');
+      return this.attempt(exchange, undefined);
+    }
     const what = `the connection to ${endpoint.address} was lost (${errno === 0 ? 'closed' : errnoName(errno)}) before a response came`;
     const why = exchange.idempotent
       ? `, ${exchange.replays} times`
       : '; the request may have been processed, and must not be sent twice';
-    this.owner.failed(exchange, 502, `${what}${why}`);
+    this.owner.failed(exchange, 502, 'i/o', `${what}${why}`);
   }
 
   /** The head of its final response is there. */
@@ -181,7 +193,7 @@ export class HttpAttempts implements HttpConnectionsOwner {
     const { endpoint } = upstream;
     endpoint?.requestFailed(performance.now() - exchange.startedMs, performance.now());
     const message = `the response of ${endpoint?.address} cannot be understood: ${problem}`;
-    this.owner.failed(exchange, 502, message);
+    this.owner.failed(exchange, 502, 'bad_response', message);
   }
 
   private attempt(exchange: Exchange, last: DialFailure | undefined): void {
@@ -189,7 +201,8 @@ export class HttpAttempts implements HttpConnectionsOwner {
     for (;;) {
       const endpoint = this.next(exchange, failure?.errno ?? 0);
       if (endpoint === undefined) return this.giveUp(exchange, failure);
-      const waiting = this.waiting(exchange, endpoint);
+      const pool = this.connections.poolOf(endpoint);
+      const waiting = this.waiting(exchange, pool);
       const upstream = waiting ?? this.connections.open(endpoint, exchange);
       if (!(upstream instanceof HttpUpstream)) {
         failure = upstream;
@@ -199,6 +212,7 @@ export class HttpAttempts implements HttpConnectionsOwner {
         continue;
       }
       endpoint.beginRequest();
+      if (pool.authorities !== undefined) this.countAt(exchange, pool.authorities);
       exchange.upstream = upstream;
       upstream.exchange = exchange;
       if (waiting !== undefined) this.send(exchange, upstream);
@@ -206,11 +220,25 @@ export class HttpAttempts implements HttpConnectionsOwner {
     }
   }
 
-  private waiting(exchange: Exchange, endpoint: Endpoint): HttpUpstream | undefined {
+  /** Counts the request as one to this destination, and no longer to another one. */
+  private countAt(exchange: Exchange, authorities: HttpAuthorities): void {
+    const before = exchange.series;
+    const { head } = this;
+    const series =
+      head === undefined
+        ? authorities.of(before?.authority ?? NO_BYTES, 0, before?.authority.length ?? 0)
+        : authorities.of(head.bytes, head.authorityStart, head.authorityEnd);
+    if (series === before) return;
+    before?.abandoned();
+    series.requested();
+    exchange.series = series;
+  }
+
+  private waiting(exchange: Exchange, pool: HttpPool): HttpUpstream | undefined {
     // After a loss others that waited as long may be as dead.
     if (exchange.replays > 0) return undefined;
     const sinceMs = exchange.idempotent ? 0 : exchange.startedMs - RECENT_MS;
-    return this.connections.waiting(endpoint, sinceMs);
+    return this.connections.waiting(pool, sinceMs);
   }
 
   private next(exchange: Exchange, lastErrno: number): Endpoint | undefined {
@@ -227,16 +255,21 @@ export class HttpAttempts implements HttpConnectionsOwner {
   private giveUp(exchange: Exchange, failure: DialFailure | undefined): void {
     const { tried } = exchange;
     if (failure === undefined)
-      return this.owner.failed(exchange, 503, 'there is no endpoint to send the request to');
+      return this.owner.failed(exchange, 503, 'failfast', 'there is no endpoint to send the request to');
     const count = tried.length === 1 ? '' : ` (${tried.length} endpoints were tried)`;
     const status = failure.errno === ERRNO.etimedout ? 504 : 502;
-    this.owner.failed(exchange, status, `no endpoint could be reached${count}; last: ${failure.detail}`);
+    this.owner.failed(
+      exchange,
+      status,
+      'connect',
+      `no endpoint could be reached${count}; last: ${failure.detail}`,
+    );
   }
 
   /** Sends what is kept. The rest of the body follows as it comes. */
   private send(exchange: Exchange, upstream: HttpUpstream): void {
     upstream.handedBefore = upstream.handed;
-    upstream.handed += exchange.blockLength + (exchange.longHead?.length ?? 0) + exchange.keptLength;
+    upstream.handed += exchange.blockLength + (exchange.longHead?.length ?? 0);
     this.retained.sendHead(exchange, upstream.upstream, !exchange.requestBody.done);
     if (exchange.keptBody.length > 0) this.sendBodyAgain(exchange, upstream);
     upstream.sentFlush = exchange.sentFlush = this.engine.flushes;
@@ -250,6 +283,7 @@ export class HttpAttempts implements HttpConnectionsOwner {
     for (const bytes of exchange.keptBody) {
       passBody(this.engine, body, bytes, 0, bytes.length, upstream.upstream, kind === BODY.chunked);
     }
+    upstream.handed += body.handed;
   }
 
   private keepHead(exchange: Exchange, head: Head, path: Uint8Array | null): void {

@@ -14,7 +14,7 @@ const LF = 0x0a;
 const NO_TRAILERS = new FieldIndex();
 
 /**
- * Passes on what belongs to the body, and says in `body.done` when that was all of it.
+ * Passes on what belongs to the body, counts in `body.handed` what that became, and says in `body.done` when it was all.
  * @param chunked send it in chunks; as it is otherwise
  * @returns where the body ended, or below 0 for a problem (see problems.ts)
  */
@@ -34,14 +34,16 @@ export function passBody(
     body.remaining -= end - from;
     body.done = body.remaining === 0;
   }
-  sendData(engine, bytes, from, end, target, chunked);
+  body.handed += sendData(engine, bytes, from, end, target, chunked);
   return end;
 }
 
-/** Ends a body that is sent in chunks. */
-export function endChunks(engine: Engine, target: ConnectionId, trailers: FieldIndex = NO_TRAILERS): void {
+/** Ends a body that is sent in chunks. @returns bytes that were handed to the engine */
+export function endChunks(engine: Engine, target: ConnectionId, trailers: FieldIndex = NO_TRAILERS): number {
   const at = engine.reserve(trailersRoom(trailers));
-  engine.sendBuilt(target, writeLastChunk(trailers, engine.slab, at));
+  const end = writeLastChunk(trailers, engine.slab, at);
+  engine.sendBuilt(target, end);
+  return end - at;
 }
 
 function passChunks(
@@ -58,10 +60,10 @@ function passChunks(
   while (at < to && !chunks.done) {
     at = chunks.next(bytes, at, to);
     if (at < 0) return at;
-    sendData(engine, bytes, chunks.dataStart, chunks.dataEnd, target, chunked);
+    body.handed += sendData(engine, bytes, chunks.dataStart, chunks.dataEnd, target, chunked);
   }
   body.done = chunks.done;
-  if (body.done && chunked) endChunks(engine, target, chunks.trailers);
+  if (body.done && chunked) body.handed += endChunks(engine, target, chunks.trailers);
   return at;
 }
 
@@ -72,13 +74,15 @@ function sendData(
   to: number,
   target: ConnectionId,
   chunked: boolean,
-): void {
-  if (from === to) return;
+): number {
+  if (from === to) return 0;
   if (chunked) return sendChunk(engine, bytes, from, to, target);
-  if (!engine.isSending(target)) return sendAsIs(engine, bytes, from, to, target);
-  // Copied behind what is being sent already, so that it leaves in one piece with it.
-  const at = engine.reserve(to - from);
-  engine.sendBuilt(target, copy(engine.slab, at, bytes, from, to));
+  if (engine.isSending(target)) {
+    // Copied behind what is being sent already, so that it leaves in one piece with it.
+    const at = engine.reserve(to - from);
+    engine.sendBuilt(target, copy(engine.slab, at, bytes, from, to));
+  } else sendAsIs(engine, bytes, from, to, target);
+  return to - from;
 }
 
 function sendAsIs(engine: Engine, bytes: Uint8Array, from: number, to: number, target: ConnectionId): void {
@@ -86,14 +90,15 @@ function sendAsIs(engine: Engine, bytes: Uint8Array, from: number, to: number, t
   else engine.send(target, bytes.subarray(from, to));
 }
 
-function sendChunk(engine: Engine, bytes: Uint8Array, from: number, to: number, target: ConnectionId): void {
+function sendChunk(engine: Engine, bytes: Uint8Array, from: number, to: number, target: ConnectionId): number {
   const { slab } = engine;
-  let at = engine.reserve(to - from + CHUNK_HEADER_BYTES + 2);
-  at = writeChunkHeader(to - from, slab, at);
+  const start = engine.reserve(to - from + CHUNK_HEADER_BYTES + 2);
+  let at = writeChunkHeader(to - from, slab, start);
   at = copy(slab, at, bytes, from, to);
   slab[at++] = CR;
   slab[at++] = LF;
   engine.sendBuilt(target, at);
+  return at - start;
 }
 
 function copy(slab: Uint8Array, at: number, bytes: Uint8Array, from: number, to: number): number {

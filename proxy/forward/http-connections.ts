@@ -1,6 +1,10 @@
 /** Connections to endpoints for HTTP/1: dialled when none waits, kept when an exchange is over, given up in time. */
+import { HttpAuthorities } from '../metrics/http-authorities.ts';
+import { HttpPoolSeries } from '../metrics/http-pool.ts';
+import type { MetricsSlab } from '../metrics/slab.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import { type Exchange, HttpPool, HttpUpstream } from '../model/exchange.ts';
+import type { Labels } from '../model/target.ts';
 import type { Engine } from '../native/engine.ts';
 import type { TlsReport } from '../native/tls-report.ts';
 import type { DialFailure, Dialler } from './dial.ts';
@@ -42,19 +46,38 @@ export interface HttpConnectionsOwner {
 /** The connections of one worker. */
 export class HttpConnections {
   private readonly engine: Engine;
+  private readonly slab: MetricsSlab;
   private readonly dialler: Dialler;
   private readonly owner: HttpConnectionsOwner;
   private readonly pools = new Map<Endpoint, HttpPool>();
 
-  constructor(engine: Engine, dialler: Dialler, owner: HttpConnectionsOwner) {
+  constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, owner: HttpConnectionsOwner) {
     this.engine = engine;
+    this.slab = slab;
     this.dialler = dialler;
     this.owner = owner;
   }
 
+  /** Where connections to an endpoint wait. */
+  poolOf(endpoint: Endpoint): HttpPool {
+    let pool = this.pools.get(endpoint);
+    if (pool === undefined) {
+      pool = makePool(this.slab, endpoint.series.labels);
+      this.pools.set(endpoint, pool);
+    }
+    return pool;
+  }
+
   /** One that waits and was useful since `sinceMs`; undefined when there is none. */
-  waiting(endpoint: Endpoint, sinceMs: number): HttpUpstream | undefined {
-    return this.pools.get(endpoint)?.take(sinceMs);
+  waiting(pool: HttpPool, sinceMs: number): HttpUpstream | undefined {
+    const upstream = pool.take(sinceMs);
+    if (upstream !== undefined) pool.metrics.reused();
+    return upstream;
+  }
+
+  /** Lets metrics of authorities go that nobody asks for; about once a minute. */
+  sweep(): void {
+    for (const { authorities } of this.pools.values()) authorities?.sweep();
   }
 
   /** A new one for the exchange; or why there cannot be one. */
@@ -65,6 +88,7 @@ export class HttpConnections {
     const failure = this.dialler.open(upstream, endpoint, exchange.connection.direction === 'outbound');
     if (failure !== undefined) return failure;
     upstream.exchange = exchange;
+    pool.metrics.opened();
     this.owner.adoptUpstream(upstream);
     return upstream;
   }
@@ -83,6 +107,7 @@ export class HttpConnections {
     if (upstream.idleMs === 0) return this.discard(upstream);
     if (upstream.armedMs !== upstream.idleMs) this.arm(upstream);
     upstream.pool.give(upstream);
+    upstream.pool.metrics.idled();
   }
 
   /** It is of no more use: everything is said, or nothing of it counts. */
@@ -94,8 +119,12 @@ export class HttpConnections {
 
   /** Discovery does not list the endpoint any more: what waits is closed, what is busy is when it is done. */
   retire(endpoint: Endpoint): void {
-    for (const upstream of this.pools.get(endpoint)?.close() ?? []) this.discard(upstream);
+    const pool = this.pools.get(endpoint);
+    if (pool === undefined) return;
     this.pools.delete(endpoint);
+    for (const upstream of pool.close()) this.discard(upstream);
+    pool.metrics.release();
+    pool.authorities?.release();
   }
 
   connected(upstream: HttpUpstream, micros: number): void {
@@ -122,6 +151,7 @@ export class HttpConnections {
   /** The socket ended, or never was. */
   ended(upstream: HttpUpstream, errno: number, written: number): void {
     const { exchange, endpoint, established } = upstream;
+    upstream.pool.metrics.closed(upstream.idle);
     upstream.pool.remove(upstream);
     upstream.closing = true;
     const failure = this.dialler.ended(upstream, errno, exchange !== undefined);
@@ -144,18 +174,21 @@ export class HttpConnections {
     this.give(upstream, -1);
   }
 
-  private poolOf(endpoint: Endpoint): HttpPool {
-    let pool = this.pools.get(endpoint);
-    if (pool === undefined) {
-      pool = new HttpPool();
-      this.pools.set(endpoint, pool);
-    }
-    return pool;
-  }
-
   /** One deadline as long as it is open: it counts from the last byte either way, and is set again when it passes in vain. */
   private arm(upstream: HttpUpstream): void {
     upstream.armedMs = upstream.idleMs;
     this.engine.deadline(upstream.upstream, upstream.idleMs, true);
   }
+}
+
+/** Outbound requests are counted by where they go; inbound ones by who sent them, see `Inbound`. */
+function makePool(slab: MetricsSlab, labels: Labels): HttpPool {
+  const { peer: _peer, ...destination } = labels;
+  const { direction, target_addr } = destination;
+  const metrics = new HttpPoolSeries(slab, { direction, target_addr });
+  if (direction === 'inbound') return new HttpPool(metrics, undefined);
+  const fine = slab.histogram('ferrule_response_latency_seconds', { direction, target_addr });
+  const authorities = new HttpAuthorities(slab, destination, fine);
+  slab.release(fine.slot);
+  return new HttpPool(metrics, authorities);
 }

@@ -9,6 +9,9 @@ import { METHOD } from '../http/names.ts';
 import { canonicalPath } from '../http/path.ts';
 import { describeProblem, PROBLEM } from '../http/problems.ts';
 import { CONNECTION, headRoom, WriteOptions, writeResponseHead } from '../http/write.ts';
+import type { HttpSeries } from '../metrics/http.ts';
+import { type HttpErrorReason, HttpWorkerMetrics } from '../metrics/http-worker.ts';
+import type { MetricsSlab } from '../metrics/slab.ts';
 import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
 import { Exchange, type HttpUpstream } from '../model/exchange.ts';
 import type { Side } from '../model/messages.ts';
@@ -26,10 +29,17 @@ export interface HttpOwner {
   adopt(socket: ConnectionId, upstream: HttpUpstream): void;
 }
 
+/** What a client speaks, as far as it matters here. */
+export type Protocol = 'http1' | 'http2' | 'opaque';
+
+const DETECTIONS = { http1: 'http/1', http2: 'h2', opaque: 'not_http' } as const;
+
 /** Exchanges of one worker. */
 export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   /** Clients of these sides are told that their connections do not last. */
   draining: readonly Side[] = [];
+  /** What is counted apart from destinations. */
+  private readonly metrics: HttpWorkerMetrics;
   private readonly engine: Engine;
   private readonly owner: HttpOwner;
   private readonly requests: HttpRequests;
@@ -39,12 +49,13 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   /** By index of the client's socket. */
   private readonly exchanges: (Exchange | undefined)[] = [];
 
-  constructor(engine: Engine, dialler: Dialler, owner: HttpOwner) {
+  constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, owner: HttpOwner) {
     this.engine = engine;
+    this.metrics = new HttpWorkerMetrics(slab);
     this.owner = owner;
     this.requests = new HttpRequests(engine, this);
     this.responses = new HttpResponses(this);
-    this.attempts = new HttpAttempts(engine, dialler, this);
+    this.attempts = new HttpAttempts(engine, slab, dialler, this);
   }
 
   /** Closes those of the connections that wait for a request. */
@@ -62,10 +73,10 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
 
   // --- connections of clients
 
-  /** A client speaks HTTP/1. `fields` go with each of its requests: whole lines of a head. */
-  start(connection: ProxyConnection, fields: Uint8Array): void {
+  /** A client speaks HTTP/1; see `Exchange` for the parameters. */
+  start(connection: ProxyConnection, fields: Uint8Array, clientSeries?: HttpSeries): void {
     const { client, series } = connection;
-    const exchange = new Exchange(connection, fields);
+    const exchange = new Exchange(connection, fields, clientSeries);
     connection.stage = 'http';
     this.exchanges[indexOf(connection.client)] = exchange;
     if (series !== undefined) {
@@ -75,11 +86,18 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     this.requests.start(exchange);
   }
 
+  /** It is known what a connection speaks; undefined when it took too long to say. */
+  detected({ direction, openingSinceMs }: ProxyConnection, protocol: Protocol | undefined): void {
+    const result = protocol === undefined ? 'read_timeout' : DETECTIONS[protocol];
+    this.metrics.detected(direction, result, (performance.now() - openingSinceMs) / 1000);
+  }
+
   /** A client stopped in the middle of its first request line. */
   stalled(connection: ProxyConnection, afterMs: number): void {
-    const exchange = new Exchange(connection, NO_BYTES);
+    const exchange = new Exchange(connection, NO_BYTES, undefined);
     connection.stage = 'http';
     this.exchanges[indexOf(connection.client)] = exchange;
+    this.detected(connection, undefined);
     this.requestLate(exchange, 'head', afterMs);
   }
 
@@ -106,6 +124,17 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     exchange.phase = 'closing';
     exchange.held = NO_BYTES;
     this.attempts.abandon(exchange);
+    this.unanswered(exchange);
+  }
+
+  private responded(exchange: Exchange, whole: boolean): void {
+    exchange.series?.responded(exchange.status, performance.now() - exchange.startedMs, whole);
+    exchange.series = undefined;
+  }
+
+  private unanswered(exchange: Exchange): void {
+    exchange.series?.abandoned();
+    exchange.series = undefined;
   }
 
   private exchangeOf({ client }: ProxyConnection): Exchange | undefined {
@@ -131,7 +160,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   requestProblem(exchange: Exchange, problem: number, seenBytes: number): void {
     const { status, text } = describeProblem(problem, seenBytes);
     exchange.keepAlive = false;
-    this.failed(exchange, status, text);
+    this.failed(exchange, status, 'bad_request', text);
   }
 
   requestLate(exchange: Exchange, part: RequestPart, afterMs: number): void {
@@ -139,7 +168,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     if (part === 'next') return this.clientDone(exchange);
     const what =
       part === 'head' ? 'the head of the request was not complete' : 'the body of the request stood still';
-    this.failed(exchange, 408, `${what} after ${afterMs / 1000} s`);
+    this.failed(exchange, 408, 'head_timeout', `${what} after ${afterMs / 1000} s`);
   }
 
   requestCut(exchange: Exchange): void {
@@ -181,6 +210,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     if (head.status < 200) return this.interim(exchange, upstream, head);
     const { method, minor, responseBody } = exchange;
     this.attempts.answered(exchange, upstream);
+    exchange.status = head.status;
     exchange.responseStarted = true;
     if (method === METHOD.connect && head.status < 300) return this.switchProtocols(exchange, head);
     // A tunnel that is refused: what the client sent for it must not be read as requests.
@@ -215,6 +245,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
       exchange.responseLinked = false;
       this.engine.link(upstream.upstream, 0);
     }
+    this.responded(exchange, true);
     const requestDone = exchange.requestBody.done;
     this.attempts.done(exchange, upstream, more);
     exchange.responseStarted = false;
@@ -235,6 +266,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     this.exchanges[indexOf(client)] = undefined;
     connection.stage = 'open';
     upstream.closing = true;
+    this.responded(exchange, true);
     this.attempts.detach(exchange, upstream);
     this.engine.deadline(client, 0);
     this.engine.deadline(upstream.upstream, 0);
@@ -254,10 +286,12 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   }
 
   /** Answers for the endpoint, or resets a client that has part of an answer already. */
-  failed(exchange: Exchange, status: number, message: string): void {
+  failed(exchange: Exchange, status: number, reason: HttpErrorReason, message: string): void {
     const { connection, method } = exchange;
     this.attempts.abandon(exchange);
+    this.metrics.failed(connection.direction, reason);
     if (exchange.responseStarted) return this.brokenOff(exchange);
+    this.unanswered(exchange);
     if (!exchange.requestBody.done || exchange.phase === 'tunnel') exchange.keepAlive = false;
     const answer = { status, message };
     const close = !exchange.keepAlive;
@@ -269,6 +303,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
 
   /** Ends the client's connection so that it cannot take what it has for a whole response. */
   brokenOff(exchange: Exchange): void {
+    this.responded(exchange, false);
     exchange.phase = 'closing';
     this.engine.reset(exchange.connection.client);
   }
@@ -277,6 +312,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     if (head.status === 101) {
       if (exchange.phase === 'tunnel' && exchange.method !== METHOD.connect) {
         this.attempts.answered(exchange, upstream);
+        exchange.status = head.status;
         return this.switchProtocols(exchange, head);
       }
       return this.attempts.spoiled(exchange, upstream, 'it switched protocols, which nobody had asked for');

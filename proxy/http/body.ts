@@ -8,6 +8,8 @@ export class MessageBody {
   kind: number = BODY.none;
   /** Bytes that are still to come, where its length is known. */
   remaining = 0;
+  /** Bytes that were passed on so far, framing included: not those that came where the framing is written anew. */
+  handed = 0;
   done = true;
   private reader: ChunkedReader | undefined;
 
@@ -15,6 +17,7 @@ export class MessageBody {
   start(kind: number, length: number): void {
     this.kind = kind;
     this.remaining = length;
+    this.handed = 0;
     this.done = kind === BODY.none;
     if (kind === BODY.chunked) this.chunks.reset();
   }

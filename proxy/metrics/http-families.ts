@@ -112,16 +112,4 @@ export const HTTP_FAMILIES = [
     help: 'Requests that were sent once more because their first connection failed, by what it did',
     labels: ['direction', 'target_addr', 'reason'],
   },
-  {
-    name: 'ferrule_http_queue_waiting',
-    type: 'gauge',
-    help: 'Requests that wait for an endpoint or a connection',
-    labels: ['direction', 'target_addr'],
-  },
-  {
-    name: 'ferrule_http_queue_timeouts_total',
-    type: 'counter',
-    help: 'Requests that waited in vain',
-    labels: ['direction', 'target_addr'],
-  },
 ] as const satisfies readonly Family[];

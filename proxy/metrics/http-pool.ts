@@ -1,4 +1,4 @@
-/** Connections to one HTTP destination and the requests that wait for one. */
+/** Connections to one HTTP destination. */
 import type { Labels } from '../model/target.ts';
 import type { MetricsSlab, Slot } from './slab.ts';
 
@@ -13,8 +13,6 @@ export class HttpPoolSeries {
   private readonly idle: Slot;
   private readonly opens: Slot;
   private readonly reuses: Slot;
-  private readonly waits: Slot;
-  private readonly timeouts: Slot;
   private readonly replays = new Map<ReplayReason, Slot>();
   private users = 1;
 
@@ -29,8 +27,6 @@ export class HttpPoolSeries {
     this.idle = slab.gauge('ferrule_http_pool_connections', { ...labels, state: 'idle' });
     this.opens = slab.counter('ferrule_http_pool_opened_total', labels);
     this.reuses = slab.counter('ferrule_http_pool_reused_total', labels);
-    this.waits = slab.gauge('ferrule_http_queue_waiting', labels);
-    this.timeouts = slab.counter('ferrule_http_queue_timeouts_total', labels);
   }
 
   /** A connection was opened for a request; it uses the series until `closed`. */
@@ -69,23 +65,10 @@ export class HttpPoolSeries {
     this.slab.add(slot, 1);
   }
 
-  /** A request begins to wait; it uses the series until `waited`. */
-  waiting(): void {
-    this.users++;
-    this.slab.add(this.waits, 1);
-  }
-
-  /** It waits no more: it has what it waited for, went, or waited in vain. */
-  waited(inVain: boolean): void {
-    this.slab.add(this.waits, -1);
-    if (inVain) this.slab.add(this.timeouts, 1);
-    this.release();
-  }
-
-  /** A user goes: the endpoint, a connection, or a request that waited. The last one lets the slots go. */
+  /** A user goes: the endpoint, or a connection. The last one lets the slots go. */
   release(): void {
     if (--this.users > 0) return;
-    const always = [this.active, this.idle, this.opens, this.reuses, this.waits, this.timeouts];
+    const always = [this.active, this.idle, this.opens, this.reuses];
     for (const slot of [...always, ...this.replays.values()]) this.slab.release(slot);
   }
 }

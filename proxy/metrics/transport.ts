@@ -9,8 +9,8 @@ export class TransportSeries {
   /** Slots the engine counts bytes into. */
   readonly readSlot: Slot;
   readonly writeSlot: Slot;
+  readonly labels: Labels;
   private readonly slab: MetricsSlab;
-  private readonly labels: Labels;
   private readonly openTotal: Slot;
   private readonly openNow: Slot;
   private readonly closeTotal = new Map<number, Slot>();

@@ -6,6 +6,9 @@ import { MessageBody } from '../http/body.ts';
 import { equalsFolded, LOWER } from '../http/bytes.ts';
 import { type Head, PROTOCOL } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
+import type { HttpSeries } from '../metrics/http.ts';
+import type { HttpAuthorities } from '../metrics/http-authorities.ts';
+import type { HttpPoolSeries } from '../metrics/http-pool.ts';
 import type { ConnectionId } from '../native/engine.ts';
 import { NO_BYTES, NO_ENDPOINTS, type ProxyConnection } from './connection.ts';
 import type { UpstreamFault, UpstreamStage } from './dialling.ts';
@@ -21,6 +24,7 @@ export type ClientPhase = 'head' | 'body' | 'answer' | 'tunnel' | 'closing';
 export class Exchange {
   readonly connection: ProxyConnection;
   readonly fields: Uint8Array;
+  readonly clientSeries: HttpSeries | undefined;
   phase: ClientPhase = 'head';
   /** Received bytes that nobody has used: part of a head, or what came ahead of its time. */
   held: Uint8Array = NO_BYTES;
@@ -63,6 +67,8 @@ export class Exchange {
   sentFlush = -1;
 
   // --- where it goes
+  /** Metrics of the request; undefined until it is known where it goes. */
+  series: HttpSeries | undefined;
   upstream: HttpUpstream | undefined;
   /** Endpoints that could not be reached for it. */
   tried: readonly Endpoint[] = NO_ENDPOINTS;
@@ -77,15 +83,20 @@ export class Exchange {
   readonly responseBody = new MessageBody();
   /** The body goes to the client in chunks. */
   responseChunked = false;
+  status = 0;
   /** The head of the final response has gone out. */
   responseStarted = false;
   /** Its connections carry another protocol from here on, or a tunnel. */
   switching = false;
 
-  /** @param fields added to each of its requests: whole lines of a head */
-  constructor(connection: ProxyConnection, fields: Uint8Array) {
+  /**
+   * @param fields added to each of its requests: whole lines of a head
+   * @param clientSeries metrics of its requests, where they are counted by who sends them
+   */
+  constructor(connection: ProxyConnection, fields: Uint8Array, clientSeries: HttpSeries | undefined) {
     this.connection = connection;
     this.fields = fields;
+    this.clientSeries = clientSeries;
   }
 
   /** Takes what a request's head says; nothing of the exchange before is left. */
@@ -99,6 +110,8 @@ export class Exchange {
     this.keepAlive = !head.close;
     this.json = prefersJson(head);
     this.responseStarted = this.switching = false;
+    this.series = this.clientSeries;
+    this.series?.requested();
     const tunnel = head.method === METHOD.connect || (websocket && this.requestBody.done);
     this.phase = tunnel ? 'tunnel' : this.requestBody.done ? 'answer' : 'body';
   }
@@ -134,6 +147,8 @@ export class HttpUpstream {
   exchange: Exchange | undefined;
   /** A response head that is not whole yet. */
   held: Uint8Array = NO_BYTES;
+  /** It waits in the pool, or did when it ended. */
+  idle = false;
   /** No request goes out on it any more: it is being closed. */
   closing = false;
   /** The endpoint has ended its side. */
@@ -165,20 +180,31 @@ export class HttpUpstream {
 
 /** The connections to one endpoint, which is to one identity too. */
 export class HttpPool {
+  readonly metrics: HttpPoolSeries;
+  /** Requests to the endpoint; undefined where they are counted by who sent them. */
+  readonly authorities: HttpAuthorities | undefined;
   /** Those that wait, the one that was useful last at the end: it is the least likely to be closed by the other side. */
   private readonly idle: HttpUpstream[] = [];
   /** The endpoint is no longer listed: nothing comes back. */
   closed = false;
 
+  constructor(metrics: HttpPoolSeries, authorities: HttpAuthorities | undefined) {
+    this.metrics = metrics;
+    this.authorities = authorities;
+  }
+
   /** @returns one that waits; undefined when none does, or none was useful since `sinceMs` */
   take(sinceMs: number): HttpUpstream | undefined {
     const { idle } = this;
     if (idle.length === 0 || idle[idle.length - 1].usedMs < sinceMs) return undefined;
-    return idle.pop();
+    const upstream = idle.pop();
+    if (upstream !== undefined) upstream.idle = false;
+    return upstream;
   }
 
   /** It waits from now on. */
   give(upstream: HttpUpstream): void {
+    upstream.idle = true;
     this.idle.push(upstream);
   }
 

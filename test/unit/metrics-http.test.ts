@@ -229,7 +229,7 @@ t.test('quantiles of the fine histogram are good to a few percent', async (t) =>
   }
 });
 
-t.test('connections, waiting and replays of a destination', async (t) => {
+t.test('connections and replays of a destination', async (t) => {
   const { slab, scrape } = start();
   const pool = new HttpPoolSeries(slab, TARGET);
   for (let connection = 0; connection < 3; connection++) pool.opened();
@@ -237,24 +237,18 @@ t.test('connections, waiting and replays of a destination', async (t) => {
   pool.reused();
   pool.replayed('closed_idle');
   pool.replayed('closed_idle');
-  for (let request = 0; request < 3; request++) pool.waiting();
-  pool.waited(true);
-  pool.waited(false);
   const read = await scrape();
   t.equal(read('ferrule_http_pool_connections', { ...TARGET, state: 'active' }), 2);
   t.equal(read('ferrule_http_pool_connections', { ...TARGET, state: 'idle' }), 1);
   t.equal(read('ferrule_http_pool_opened_total', TARGET), 3);
   t.equal(read('ferrule_http_pool_reused_total', TARGET), 1);
   t.equal(read('ferrule_http_replays_total', { ...TARGET, reason: 'closed_idle' }), 2);
-  t.equal(read('ferrule_http_queue_waiting', TARGET), 1);
-  t.equal(read('ferrule_http_queue_timeouts_total', TARGET), 1);
   pool.release();
   slab.sweep(0);
-  t.equal(slab.sweep(SERIES_IDLE_MS), 0, 'connections and a request use it');
+  t.equal(slab.sweep(SERIES_IDLE_MS), 0, 'connections use it');
   for (const wasIdle of [true, false, false]) pool.closed(wasIdle);
-  pool.waited(false);
   slab.sweep(SERIES_IDLE_MS);
-  t.equal(slab.sweep(2 * SERIES_IDLE_MS), 7, 'all gauges are back at zero');
+  t.equal(slab.sweep(2 * SERIES_IDLE_MS), 5, 'all gauges are back at zero');
 });
 
 t.test('detection and requests that could not be served', async (t) => {
