@@ -115,7 +115,8 @@ void Engine::handshakeDone(Connection& connection) {
   tls.handshake.reset();
   handshakes_--;
   connection.readable = true;
-  if (!connection.paused) makeReady(connection);
+  // A reset that came with the last message was told by epoll already, once.
+  if (!connection.paused || connection.errored) makeReady(connection);
   // An end of stream that was asked for meanwhile.
   if (connection.shutWanted) afterFlush(connection);
 }

@@ -310,6 +310,19 @@ t.test('contexts that are dropped while they are in use', async (t) => {
   await nothingLeft(test);
 });
 
+t.test('a client that resets behind its last message: the server, paused, hears of it', async (t) => {
+  const rig = await startTlsRig(t);
+  const { test } = rig;
+  const address = test.listen();
+  test.onAccepted = ({ id }) => test.engine.acceptTls(id, rig.server);
+  for (let i = 0; i < 20; i++) {
+    connectTls(rig, address, { secured: ({ id }) => test.engine.reset(id) });
+    await until(() => test.accepts[i]?.gone, 'the end at the server');
+    t.match(test.accepts[i].endings, [{ errno: 104 }]);
+  }
+  await nothingLeft(test);
+});
+
 t.test('a context that is dropped right after a handshake was asked for serves it', async (t) => {
   const rig = await startTlsRig(t);
   const { test, pki } = rig;
