@@ -20,7 +20,10 @@ export interface CountingServer {
 }
 
 /** Node's own server. */
-export async function startNode(t: Test, name = 'node'): Promise<CountingServer> {
+export async function startNode(
+  t: Test,
+  name = 'node',
+): Promise<CountingServer & { readonly close: () => void }> {
   const asked: string[] = [];
   const server = createServer({ maxHeaderSize: 128 * 1024 }, (incoming, response) => {
     let length = 0;
@@ -41,12 +44,13 @@ export async function startNode(t: Test, name = 'node'): Promise<CountingServer>
   server.maxHeadersCount = 0;
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  t.teardown(() => {
+  const close = () => {
     server.closeAllConnections();
     server.close();
-  });
+  };
+  t.teardown(close);
   const { port } = server.address() as AddressInfo;
-  return { name, address: at(`127.0.0.1:${port}`), asked: () => asked };
+  return { name, address: at(`127.0.0.1:${port}`), asked: () => asked, close };
 }
 
 /** nginx, by its access log; undefined when it is not installed. */
