@@ -58,11 +58,11 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     this.attempts = new HttpAttempts(engine, slab, dialler, this);
   }
 
-  /** Closes those of the connections that wait for a request. */
+  /** Closes soon those of the connections that wait for a request. */
   closeIdle(connections: Iterable<ProxyConnection>): void {
     for (const connection of connections) {
       const exchange = this.exchangeOf(connection);
-      if (exchange?.phase === 'head' && exchange.held.length === 0) this.clientDone(exchange);
+      if (exchange?.phase === 'head' && exchange.held.length === 0) this.requests.closeSoon(exchange);
     }
   }
 
@@ -226,6 +226,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     const endless = head.body === BODY.chunked || head.body === BODY.untilClose;
     exchange.responseChunked = endless && minor === 1;
     if (endless && minor === 0) exchange.keepAlive = false;
+    if (this.draining.includes(exchange.connection.direction)) exchange.keepAlive = false;
     this.writeHead(exchange, head, exchange.responseChunked ? FRAMING.chunked : announced(head, minor));
   }
 
