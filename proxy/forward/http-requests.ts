@@ -139,6 +139,10 @@ export class HttpRequests {
       this.expect(exchange, 'body');
       if (at === to) this.unpause(exchange);
     } else if (exchange.phase === 'head') this.goOn(exchange);
+    else if (exchange.phase === 'answer' && at === to) {
+      // It is heard of when the client leaves.
+      this.unpause(exchange);
+    }
   }
 
   /** Everything that was sent is answered. */
