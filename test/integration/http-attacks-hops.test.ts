@@ -88,3 +88,16 @@ t.test('l5d-client-id is said by inbound, of a client it has authenticated, once
   t.strictSame((await ask(port, FORGED)).statuses, [200], 'in plaintext');
   t.notMatch(heads[1], /l5d|forged/i);
 });
+
+t.test('no spelling of a first line carries forged fields past the codec', async (t) => {
+  const { heads, address: server } = await serveHeads(t);
+  const { inbound } = await startBoth(t, server);
+  const lines = ['GET / HTTP/1.1', 'GET / HTTP/0.9', 'GET / HTTP/2.0', 'GET\t/\tHTTP/1.1', 'GET / HTTP/1.1 '];
+  const firsts = [...lines, ...['\r\n', '\n', '\r', '\r\n\r\n'].map((empty) => `${empty}GET / HTTP/1.1`)];
+  for (const first of firsts) {
+    const request = [first, 'Host: shop', ...FORGED, '', ''].join('\r\n');
+    const { statuses } = await talk(inbound, request, { end: true });
+    t.equal(statuses.length, 1, JSON.stringify(first));
+  }
+  t.notMatch(heads.join(''), /forged/);
+});
