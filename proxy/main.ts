@@ -59,8 +59,10 @@ export async function runProxy(config: Config, reload: () => Promise<Config>): P
     pid: process.pid,
     reasons: unready.length === 0 ? undefined : unready.join('; '),
   });
+  // One after the other: the file that is read last must be the one that stays.
+  let reloading = Promise.resolve();
   const onHangup = (): void => {
-    reload().then(
+    reloading = reloading.then(reload).then(
       (newer) => proxy.reconfigure(newer),
       (error) => log.error(`the configuration stays as it is: ${error.message}`),
     );

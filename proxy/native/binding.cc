@@ -183,7 +183,7 @@ napi_value flush(napi_env env, napi_callback_info info) {
   int32_t arguments[1];
   Engine* engine = running(env);
   if (engine == nullptr || !readInts(env, info, arguments)) return nullptr;
-  engine->refreshTime();
+  engine->refreshClock();
   engine->runOperations(arguments[0]);
   return nullptr;
 }

@@ -89,7 +89,7 @@ Connection* Engine::allocate(int fd, State state) {
   connection.state = state;
   connection.writable = state == State::open;
   connection.watchesWrite = state == State::connecting;
-  connection.lastActiveTick = wheel_.now();
+  connection.lastActiveTick = nowTick_;
   epoll_event event = {};
   event.events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET | (connection.watchesWrite ? uint32_t(EPOLLOUT) : 0u);
   event.data.u64 = uint64_t(connection.id());
@@ -328,20 +328,20 @@ ssize_t Engine::writeSome(Connection& connection, const void* from, size_t lengt
     result = ::send(connection.fd, from, length, MSG_NOSIGNAL);
   } while (result < 0 && errno == EINTR);
   if (result < 0) return -errno;
-  connection.lastActiveTick = wheel_.now();
+  connection.lastActiveTick = nowTick_;
   if (connection.tls == nullptr) countWritten(connection, size_t(result));
   return result;
 }
 
 void Engine::countRead(Connection& connection, size_t length) {
   connection.bytesRead += double(length);
-  connection.lastActiveTick = wheel_.now();
+  connection.lastActiveTick = nowTick_;
   if (connection.readSlot != 0) buffers_.metrics[connection.readSlot] += double(length);
 }
 
 void Engine::countWritten(Connection& connection, size_t length) {
   connection.bytesWritten += double(length);
-  connection.lastActiveTick = wheel_.now();
+  connection.lastActiveTick = nowTick_;
   if (connection.writeSlot != 0) buffers_.metrics[connection.writeSlot] += double(length);
 }
 

@@ -98,6 +98,7 @@ struct Connection {
   uint32_t readSlot = 0;  // in the metrics slab; 0: nobody counts
   uint32_t writeSlot = 0;
   uint32_t idleMs = 0;
+  int32_t deadlineNumber = 0;  // which of its deadlines an event tells of
   uint32_t lastActiveTick = 0;
   uint64_t startedUs = 0;  // when connect() was called
   double bytesRead = 0;

@@ -117,7 +117,8 @@ void Engine::turn(int timeoutMs) {
   const int count = epoll_wait(epoll_, events, MAX_READY, timeoutMs);
   figures_.turns++;
   for (int i = 0; i < count; i++) takeReadiness(events[i]);
-  refreshTime();
+  refreshClock();
+  fireTimers();
   serveReady();
   for (size_t number = 0; number < listeners_.size(); number++) {
     if (listeners_[number].ready) acceptPending(int(number));
@@ -170,14 +171,17 @@ void Engine::serve(Connection& connection) {
   readForTypeScript(connection);
 }
 
-void Engine::refreshTime() {
+void Engine::refreshClock() {
   nowUs_ = monotonicUs();
-  const auto tick = uint32_t((nowUs_ - startUs_) / 1000 / TICK_MS);
-  if (tick == wheel_.now()) return;
+  nowTick_ = uint32_t((nowUs_ - startUs_) / 1000 / TICK_MS);
+}
+
+void Engine::fireTimers() {
+  if (nowTick_ == wheel_.now()) return;
   if (figures_.acceptPaused > 0) retryPausedListeners();
   keepAliveGrown();
   if (burst_) returnMemory();
-  wheel_.advance(tick, [this](TimerNode& node) { onDeadline(reinterpret_cast<Connection&>(node)); });
+  wheel_.advance(nowTick_, [this](TimerNode& node) { onDeadline(reinterpret_cast<Connection&>(node)); });
 }
 
 int Engine::youngMs() const {
@@ -210,14 +214,14 @@ void Engine::onDeadline(Connection& connection) {
     const int32_t leftMs = int32_t(connection.idleMs) - (int32_t(wheel_.now() - lastTick) - 1) * int32_t(TICK_MS);
     if (leftMs > 0) return wheel_.arm(connection.timer, uint32_t(leftMs), 0);
   }
-  emit(Event::deadline, connection.id());
+  emit(Event::deadline, connection.id(), connection.deadlineNumber);
 }
 
 void Engine::setDeadline(Connection& connection, uint32_t ms, DeadlineMode mode) {
   wheel_.disarm(connection.timer);
   connection.deadlineMode = mode;
   connection.idleMs = ms;
-  connection.lastActiveTick = wheel_.now();
+  connection.lastActiveTick = nowTick_;
   if (ms > 0) wheel_.arm(connection.timer, ms, elapsedMs());
 }
 

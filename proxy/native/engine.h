@@ -25,7 +25,7 @@ enum class Event : int32_t {
   drained = 7,        // … and below LOW_WATER again
   closed = 8,         // a: errno, b: bit 0: the other side of a relay caused it, rest: TLS alert + 1 (ALERT_OURS: we
                       // sent it); then bytes each way
-  deadline = 9,
+  deadline = 9,       // a: the number it was set with
   acceptPaused = 10,  // id: listener, a: errno
   acceptResumed = 11,
   deadOperation = 12,  // a: the operation
@@ -43,7 +43,7 @@ enum class Operation : int32_t {
   link = 7,      // other id or 0: reading waits while the other's queue is high
   relay = 8,     // other id
   unrelay = 9,
-  deadline = 10,  // ms (0: none), mode
+  deadline = 10,  // ms (0: none), number << 1 | mode
   count = 11,     // read slot, write slot
   unread = 12,    // offset, length: received bytes that whoever comes next reads again
   startTls = 13,  // context << 1 | server, offset of a client's parameters
@@ -145,8 +145,9 @@ class Engine {
   // Takes the context; its number for startTls.
   int addContext(SSL_CTX* context);
   void dropContext(int number);
-  // Looks at the clock and fires what is due; needed before operations, whose deadlines count from now.
-  void refreshTime();
+  // Looks at the clock; needed before operations, whose deadlines count from now. What is due is for the next turn: one of
+  // these operations may take it away.
+  void refreshClock();
   // Runs the first `count` records of the operations buffer.
   void runOperations(int count);
 
@@ -156,9 +157,10 @@ class Engine {
   // --- the loop (engine.cc)
   static void onCheck(uv_check_t* handle);
   void turn(int timeoutMs);
+  void fireTimers();
   int sleepMs();
-  // Since the current tick of the wheel began.
-  uint32_t elapsedMs() const { return uint32_t((nowUs_ - startUs_) / 1000 % TICK_MS); }
+  // Since the current tick of the wheel began: the wheel stands still while TypeScript runs.
+  uint32_t elapsedMs() const { return uint32_t((nowUs_ - startUs_) / 1000 - uint64_t(wheel_.now()) * TICK_MS); }
   int youngMs() const;
   void keepAliveGrown();
   void takeReadiness(const epoll_event& event);
@@ -246,6 +248,7 @@ class Engine {
   int epoll_ = -1;
   uint64_t nowUs_ = 0;
   uint64_t startUs_ = 0;
+  uint32_t nowTick_ = 0;  // of the clock; the wheel comes up to it when timers fire
   Wheel wheel_;
   PipePool pipes_;
   Figures figures_ = {};

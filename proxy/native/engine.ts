@@ -63,7 +63,7 @@ export interface EngineHandler {
     bytesWritten: number,
     alert: number,
   ): void;
-  /** The deadline set for the connection has passed. */
+  /** The deadline that was set last for the connection has passed; of one that was replaced or taken away nothing is told. */
   deadline(id: ConnectionId): void;
   /** A listener stopped accepting because of `errno` (out of descriptors); it tries again by itself. */
   acceptPaused(listener: number, errno: number): void;
@@ -120,6 +120,8 @@ export const OUR_ALERT = 0x100;
 export const RELAY_OPERATION = OPERATION.relay;
 
 const RECORD_INTS = 4;
+/** They travel beside a flag; after a billion they begin anew. */
+const MAX_DEADLINE_NUMBER = 2 ** 30 - 1;
 const OPERATION_RECORDS = 4096;
 /** The engine reads to the first part of the slab; output of a batch is built in the second. */
 const OUTPUT_OFFSET = 1 << 20;
@@ -144,6 +146,9 @@ export class Engine {
   flushes = 0;
   private operationCount = 0;
   private outputUsed = OUTPUT_OFFSET;
+  /** Deadlines are numbered: the number given last, and by connection its id and the number of the one that counts. */
+  private deadlineNumber = 0;
+  private readonly deadlines: number[] = [];
   private inBatch = false;
   private flushQueued = false;
   private stopped = false;
@@ -322,9 +327,17 @@ export class Engine {
   /**
    * One deadline per connection, in milliseconds (0: none), never early, late by up to 16 ms, and up to 32 ms with `idle`,
    * which counts from the last byte either way. A connect whose deadline passes fails with ETIMEDOUT; an open connection only reports it.
+   *
+   * It holds from this call on: a `deadline` that is on its way, for one that passed before this call was heard, is not told.
    */
   deadline(id: ConnectionId, ms: number, idle = false): void {
-    this.add(OPERATION.deadline, id, ms, idle ? 1 : 0);
+    const { deadlines } = this;
+    const at = 2 * indexOf(id);
+    while (deadlines.length <= at) deadlines.push(0, 0);
+    this.deadlineNumber = (this.deadlineNumber + 1) & MAX_DEADLINE_NUMBER;
+    deadlines[at] = id;
+    deadlines[at + 1] = this.deadlineNumber;
+    this.add(OPERATION.deadline, id, ms, (this.deadlineNumber << 1) | (idle ? 1 : 0));
   }
 
   /** Adds every byte read and written from now on to two slots of the metrics slab. */
@@ -415,6 +428,12 @@ export class Engine {
     }
   }
 
+  /** The batch that tells of a deadline may have set another already. */
+  private isReplaced(id: ConnectionId, deadline: number): boolean {
+    const at = 2 * indexOf(id);
+    return this.deadlines[at] === id && this.deadlines[at + 1] !== deadline;
+  }
+
   private dispatchAccepted(events: Int32Array, at: number): void {
     const addresses = at + RECORD_INTS;
     this.handler.accepted(
@@ -441,7 +460,7 @@ export class Engine {
       case EVENT.tlsFailed:
         return handler.tlsFailed(id, readTlsReport(this.slab, a, b));
       case EVENT.deadline:
-        return handler.deadline(id);
+        return this.isReplaced(id, a) ? undefined : handler.deadline(id);
       case EVENT.acceptPaused:
         return handler.acceptPaused(id, a);
       case EVENT.acceptResumed:

@@ -53,7 +53,8 @@ void Engine::execute(const int32_t* record) {
       if (connection.relay != nullptr && !connection.relay->dissolve()) connection.relay->fail(connection, ENOMEM);
       return;
     case Operation::deadline:
-      return setDeadline(connection, uint32_t(std::max(a, 0)), DeadlineMode(b != 0));
+      connection.deadlineNumber = b >> 1;
+      return setDeadline(connection, uint32_t(std::max(a, 0)), DeadlineMode(b & 1));
     case Operation::count:
       if (a < 0 || b < 0 || size_t(std::max(a, b)) >= buffers_.metricsSlots) return;
       connection.readSlot = uint32_t(a);

@@ -26,8 +26,8 @@ class Wheel {
   uint32_t count() const { return count_; }
   uint32_t now() const { return now_; }
 
-  // Fires with the first tick after `ms` milliseconds have passed, never earlier; `elapsedMs` of the current tick are
-  // over. Re-arms an armed node.
+  // Fires with the first tick after `ms` milliseconds have passed, never earlier; the current tick began `elapsedMs` ago.
+  // Re-arms an armed node.
   void arm(TimerNode& node, uint32_t ms, uint32_t elapsedMs) { armAt(node, now_ + (elapsedMs + ms) / TICK_MS + 1); }
 
   void armAt(TimerNode& node, uint32_t tick) {
@@ -59,7 +59,7 @@ class Wheel {
     for (uint32_t step = 0; step < steps && count_ > 0; step++) expire(slots_[(first + step) % WHEEL_SLOTS], due);
   }
 
-  // Milliseconds the loop may sleep before a slot with nodes comes up, from `elapsedMs` into the current tick; -1
+  // Milliseconds the loop may sleep before a slot with nodes comes up, `elapsedMs` after the current tick began; -1
   // without timers.
   int sleepMs(uint32_t elapsedMs) const {
     if (count_ == 0) return -1;
@@ -67,7 +67,7 @@ class Wheel {
     while (ticks < WHEEL_SLOTS && slots_[(now_ + ticks) % WHEEL_SLOTS].next == &slots_[(now_ + ticks) % WHEEL_SLOTS]) {
       ticks++;
     }
-    return int(ticks * TICK_MS - elapsedMs);
+    return ticks * TICK_MS > elapsedMs ? int(ticks * TICK_MS - elapsedMs) : 0;
   }
 
  private:

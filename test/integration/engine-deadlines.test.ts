@@ -57,6 +57,56 @@ t.test('not early either when the handler that sets it took its time', async (t)
   t.ok((lateBy.get(seen) ?? -1_000) >= -ROUNDING_MS, `late by ${lateBy.get(seen)} ms`);
 });
 
+/** Keeps this thread busy. */
+function spend(ms: number): void {
+  const untilMs = performance.now() + ms;
+  while (performance.now() < untilMs);
+}
+
+t.test('one that passes while a handler runs is not told when that handler takes it away', async (t) => {
+  const test = startEngine(t);
+  const address = test.listen();
+  const peers = [await dial(t, address), await dial(t, address)];
+  await until(() => test.accepts.length === 2, 'accepted');
+  const [cancelled, replaced] = test.accepts;
+  const lateBy = new Map<Seen, number>();
+  for (const seen of test.accepts) {
+    seen.script = {
+      data: () => {
+        spend(100);
+        if (seen === replaced) arm(test, seen, 300, lateBy);
+        else test.engine.deadline(seen.id, 0);
+      },
+    };
+    test.engine.resume(seen.id);
+    test.engine.deadline(seen.id, 50);
+  }
+  for (const { socket } of peers) socket.write('.');
+  await until(() => lateBy.has(replaced), 'the later deadline');
+  t.ok((lateBy.get(replaced) ?? -1_000) >= -ROUNDING_MS, `late by ${lateBy.get(replaced)} ms`);
+  t.strictSame([cancelled.count('deadline'), replaced.count('deadline')], [0, 1]);
+});
+
+t.test('one that passed in the batch that sets it anew is not told', async (t) => {
+  const test = startEngine(t);
+  const all = await accepted(test, t, 3);
+  const lateBy = new Map<Seen, number>();
+  for (const seen of all) {
+    seen.script = {
+      deadline: () => {
+        const [cancelled, replaced] = all.filter((other) => other !== seen);
+        test.engine.deadline(cancelled.id, 0);
+        arm(test, replaced, 300, lateBy);
+      },
+    };
+    test.engine.deadline(seen.id, 50);
+  }
+  await until(() => lateBy.size === 1, 'the later deadline');
+  const [replaced] = lateBy.keys();
+  t.ok((lateBy.get(replaced) ?? -1_000) >= -ROUNDING_MS, `late by ${lateBy.get(replaced)} ms`);
+  t.strictSame(all.map((seen) => seen.count('deadline')).sort(), [0, 1, 1]);
+});
+
 t.test('set again it starts anew; 0 takes it away; the end of a connection too', async (t) => {
   const test = startEngine(t);
   const [again, none, ended, witness] = await accepted(test, t, 4);
@@ -99,6 +149,31 @@ t.test('idle: bytes either way put it off', async (t) => {
   }
   await until(() => silences.length === 2, 'both deadlines');
   t.ok(Math.min(...silences) >= 300 - ROUNDING_MS, `after ${silences} ms of silence`);
+});
+
+t.test('idle: bytes that a slow handler sends put it off from when they are sent', async (t) => {
+  const test = startEngine(t);
+  const address = test.listen();
+  const { socket } = await dial(t, address);
+  await until(() => test.accepts.length === 1, 'accepted');
+  const [seen] = test.accepts;
+  let sentMs = 0;
+  let silentMs = 0;
+  seen.script = {
+    data: () => {
+      spend(150);
+      sentMs = performance.now();
+      test.engine.send(seen.id, Buffer.from('.'));
+    },
+    deadline: () => {
+      silentMs = performance.now() - sentMs;
+    },
+  };
+  test.engine.resume(seen.id);
+  test.engine.deadline(seen.id, 200, true);
+  socket.write('.');
+  await until(() => silentMs > 0, 'the deadline');
+  t.ok(silentMs >= 200 - ROUNDING_MS, `after ${silentMs} ms of silence`);
 });
 
 t.test(

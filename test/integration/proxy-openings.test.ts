@@ -1,0 +1,98 @@
+/** Clients and applications that begin at the same time, or do not begin: nobody's first bytes go to the wrong place. */
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import t from 'tap';
+import type { SocketAddress } from '../../proxy/core/address.ts';
+import { until } from '../support/engine.ts';
+import { dial, serve } from '../support/engine-peers.ts';
+import { makeIdentities } from '../support/identities.ts';
+import { eventually, listenerFor, serviceYaml, startTestProxy } from '../support/proxy.ts';
+
+/** So many looks without a change, and nothing moves any more. */
+const STILL_LOOKS = 30;
+
+const GREETING = '220 welcome\r\n';
+
+/** What a client that says nothing hears first; the code of its error otherwise. */
+async function greeted({ ip, port }: SocketAddress): Promise<string> {
+  const client = connect({ host: ip, port });
+  try {
+    return String((await once(client, 'data'))[0]);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? String(error);
+  } finally {
+    client.destroy();
+  }
+}
+
+t.test('a greeting does not overtake the ClientHello of a meshed client', async (t) => {
+  const application = await serve(t, ({ socket }) => {
+    socket.write(GREETING);
+  });
+  const identities = await makeIdentities(t);
+  const [web, api] = [await identities.make('web'), await identities.make('api')];
+  const inbound = await startTestProxy(t, {
+    identity: api.settings,
+    inbound: { ports: [{ listen: '127.0.0.1:0', port: application.address.port }] },
+  });
+  const endpoint = { address: inbound.listeners[0], identity: api.spiffe };
+  const outbound = await startTestProxy(t, {
+    identity: web.settings,
+    outbound: listenerFor('smtp'),
+    mesh: { 'smtp.yaml': serviceYaml('smtp', [endpoint]) },
+  });
+  t.equal(
+    await greeted(inbound.listeners[0]),
+    GREETING,
+    'an unmeshed client, of whom it is learned who speaks first',
+  );
+  const heard = new Set<string>();
+  for (let burst = 0; burst < 5; burst++) {
+    const answers = await Promise.all(Array.from({ length: 20 }, () => greeted(outbound.listeners[0])));
+    for (const answer of answers) heard.add(answer);
+  }
+  t.strictSame([...heard], [GREETING]);
+});
+
+t.test(
+  'a client that begins like TLS and stops costs the first bytes of the application, not all',
+  async (t) => {
+    const chunk = Buffer.alloc(1 << 20, '.');
+    let sent = 0;
+    const application = await serve(t, ({ socket }) => {
+      const more = () => {
+        do sent += chunk.length;
+        while (socket.write(chunk));
+      };
+      socket.on('drain', more);
+      more();
+    });
+    const identities = await makeIdentities(t);
+    const inbound = await startTestProxy(t, {
+      identity: (await identities.make('api')).settings,
+      inbound: { ports: [{ listen: '127.0.0.1:0', port: application.address.port }] },
+    });
+    // So that the application is dialled at once from now on.
+    await greeted(inbound.listeners[0]);
+    await inbound.idle();
+    const before = inbound.anonymousBytes();
+    const client = await dial(t, inbound.listeners[0]);
+    client.socket.write(Buffer.from([0x16]));
+    await application.peer(1);
+    let seen = -1;
+    let looks = 0;
+    await eventually('the application is not read from any more', () => {
+      looks = sent === seen ? looks + 1 : 0;
+      seen = sent;
+      return looks === STILL_LOOKS ? true : undefined;
+    });
+    t.ok(
+      inbound.anonymousBytes() - before < 16 << 20,
+      `${inbound.anonymousBytes() - before} bytes more, of ${sent}`,
+    );
+    client.socket.write('no hello after all');
+    await until(() => client.receivedBytes > 1 << 20, 'what the application says goes on');
+    client.socket.destroy();
+    await inbound.idle();
+  },
+);
