@@ -136,6 +136,8 @@ export class HttpRequests {
     if (exchange.phase === 'closing' || at < 0) return;
     if (at < to) this.hold(exchange, bytes, at, to);
     if (exchange.phase === 'body') {
+      // The end was seen before the body was: during detection, or while its head waited.
+      if (at === to && exchange.clientEnded) return this.owner.requestCut(exchange);
       this.expect(exchange, 'body');
       if (at === to) this.unpause(exchange);
     } else if (exchange.phase === 'head') this.goOn(exchange);
