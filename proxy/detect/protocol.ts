@@ -1,7 +1,10 @@
 /**
- * Which protocol a client speaks, by its first bytes. HTTP/1 is a complete request line that ends in its version (RFC 9112
+ * Which protocol a client speaks, by its first bytes. HTTP/1 is a complete line whose last word is a version of HTTP (RFC 9112
  * section 3), however it is split; HTTP/2 its preface (RFC 9113 section 3.4). Every other complete line, and everything that
  * cannot become one of them, is opaque.
+ *
+ * Wider than what the codec takes: empty lines before it, other versions and tabs are for the codec to refuse. Passed on
+ * as opaque they could reach a server that takes them for a request, with fields in it that only we may set.
  */
 
 /** What the first bytes are; `more` while they may become HTTP. */
@@ -15,10 +18,11 @@ const MAX_LINE = 65_536;
 
 const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
 
-const VERSION_BYTES = ' HTTP/1.1'.length;
+const VERSION = Buffer.from('HTTP/', 'latin1');
 
 const LF = 0x0a;
 const CR = 0x0d;
+const TAB = 0x09;
 const SPACE = 0x20;
 
 /**
@@ -27,28 +31,38 @@ const SPACE = 0x20;
  */
 export function readProtocol(bytes: Uint8Array, seen: number): Opened {
   if (startsLike(bytes, PREFACE)) return bytes.length < PREFACE.length ? 'more' : 'http2';
-  const methodEnd = endOfMethod(bytes);
+  const start = startOfLine(bytes);
+  const methodEnd = endOfMethod(bytes, start);
   if (methodEnd < 0) return 'opaque';
-  if (methodEnd === bytes.length) return 'more';
-  for (let at = Math.max(methodEnd + 1, seen); at < bytes.length; at++) {
+  if (methodEnd === bytes.length) return bytes.length < MAX_LINE ? 'more' : 'http1';
+  // Of what may have been the preface nothing was read but that.
+  const read = seen < PREFACE.length ? 0 : seen;
+  for (let at = Math.max(methodEnd + 1, read); at < bytes.length; at++) {
     const byte = bytes[at];
     if (byte === LF) return endsInVersion(bytes, at) ? 'http1' : 'opaque';
     // No text at all. The codec is stricter, and answers what gets as far as it.
-    if (byte < SPACE && byte !== CR && byte !== 0x09) return 'opaque';
+    if (byte < SPACE && byte !== CR && byte !== TAB) return 'opaque';
   }
   // Too long for a head: the codec says so. Opaque, it would reach the server unread.
   return bytes.length < MAX_LINE ? 'more' : 'http1';
 }
 
+/** Behind empty lines, which a server should ignore (RFC 9112 section 2.2). */
+function startOfLine(bytes: Uint8Array): number {
+  let at = 0;
+  while (at < bytes.length && (bytes[at] === CR || bytes[at] === LF)) at++;
+  return at;
+}
+
 /** Where the blank behind the method is, or the end while all of it may be a method; below 0 when there is none. */
-function endOfMethod(bytes: Uint8Array): number {
-  const end = Math.min(bytes.length, MAX_METHOD + 1);
-  for (let at = 0; at < end; at++) {
+function endOfMethod(bytes: Uint8Array, start: number): number {
+  const end = Math.min(bytes.length, start + MAX_METHOD + 1);
+  for (let at = start; at < end; at++) {
     const byte = bytes[at];
-    if (byte === SPACE) return at > 0 ? at : -1;
+    if (byte === SPACE || byte === TAB) return at > start ? at : -1;
     if (!isMethodByte(byte)) return -1;
   }
-  return bytes.length > MAX_METHOD ? -1 : bytes.length;
+  return bytes.length - start > MAX_METHOD ? -1 : bytes.length;
 }
 
 /** Letters, `-` and `_`: a token may be more, but no method is, and other protocols begin with it. */
@@ -57,14 +71,17 @@ function isMethodByte(byte: number): boolean {
   return (letter >= 0x61 && letter <= 0x7a) || byte === 0x2d || byte === 0x5f;
 }
 
-/** Whether the line that `lineFeed` ends has ` HTTP/1.0` or ` HTTP/1.1` as its last word. */
+/** Whether the last word of the line that `lineFeed` ends begins like a version. */
 function endsInVersion(bytes: Uint8Array, lineFeed: number): boolean {
-  const end = bytes[lineFeed - 1] === CR ? lineFeed - 1 : lineFeed;
-  if (end < VERSION_BYTES) return false;
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset + end - VERSION_BYTES, VERSION_BYTES).toString(
-    'latin1',
-  );
-  return text === ' HTTP/1.1' || text === ' HTTP/1.0';
+  let end = lineFeed;
+  while (end > 0 && isBlank(bytes[end - 1])) end--;
+  let word = end;
+  while (word > 0 && !isBlank(bytes[word - 1])) word--;
+  return end - word >= VERSION.length && startsLike(bytes.subarray(word, end), VERSION);
+}
+
+function isBlank(byte: number): boolean {
+  return byte === SPACE || byte === TAB || byte === CR;
 }
 
 function startsLike(bytes: Uint8Array, pattern: Uint8Array): boolean {

@@ -90,7 +90,13 @@ function sendAsIs(engine: Engine, bytes: Uint8Array, from: number, to: number, t
   else engine.send(target, bytes.subarray(from, to));
 }
 
-function sendChunk(engine: Engine, bytes: Uint8Array, from: number, to: number, target: ConnectionId): number {
+function sendChunk(
+  engine: Engine,
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  target: ConnectionId,
+): number {
   const { slab } = engine;
   const start = engine.reserve(to - from + CHUNK_HEADER_BYTES + 2);
   let at = writeChunkHeader(to - from, slab, start);

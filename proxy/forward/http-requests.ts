@@ -15,6 +15,18 @@ const KEEP_ALIVE_MS = 10 * 60_000;
 /** How long a request's body may stand still, in ms: clients that stream while they think deserve minutes. */
 const BODY_MS = 5 * 60_000;
 
+/**
+ * How long a client that has ended its side waits for its answer, in ms without a byte of it: most of them have left, and
+ * their requests must not be kept for as long as an endpoint is silent. Those that only have no more to say are served in time.
+ */
+const ENDED_MS = 10_000;
+
+/**
+ * How long a connection without a request stays open at shutdown, in ms: a request that is on its way already is answered,
+ * and its answer tells that it was the last.
+ */
+const LAST_MS = 250;
+
 /** What a client may take its time over. */
 export type RequestPart = 'head' | 'body' | 'next';
 
@@ -72,7 +84,13 @@ export class HttpRequests {
   ended(exchange: Exchange): void {
     exchange.clientEnded = true;
     if (exchange.phase === 'body') return this.owner.requestCut(exchange);
-    if (exchange.phase === 'head') this.owner.clientDone(exchange);
+    if (exchange.phase === 'head') return this.owner.clientDone(exchange);
+    if (exchange.phase === 'answer') this.arm(exchange, exchange.due);
+  }
+
+  /** At shutdown: closes it soon, unless it asks for something. */
+  closeSoon(exchange: Exchange): void {
+    this.engine.deadline(exchange.connection.client, LAST_MS, true);
   }
 
   /** The exchange is over, and the client may ask for more: goes on with what it has sent already. */
@@ -95,7 +113,7 @@ export class HttpRequests {
     const { due } = exchange;
     const asking = exchange.phase === 'head' || exchange.phase === 'body';
     // Idle only because its answer takes that long.
-    if (!asking) return this.arm(exchange, 'next');
+    if (!asking) return exchange.clientEnded ? this.owner.requestCut(exchange) : this.arm(exchange, 'next');
     this.owner.requestLate(exchange, due, LIMIT_MS[due]);
   }
 
@@ -118,9 +136,15 @@ export class HttpRequests {
     if (exchange.phase === 'closing' || at < 0) return;
     if (at < to) this.hold(exchange, bytes, at, to);
     if (exchange.phase === 'body') {
+      // The end was seen before the body was: during detection, or while its head waited.
+      if (at === to && exchange.clientEnded) return this.owner.requestCut(exchange);
       this.expect(exchange, 'body');
       if (at === to) this.unpause(exchange);
     } else if (exchange.phase === 'head') this.goOn(exchange);
+    else if (exchange.phase === 'answer' && at === to) {
+      // It is heard of when the client leaves.
+      this.unpause(exchange);
+    }
   }
 
   /** Everything that was sent is answered. */
@@ -162,7 +186,8 @@ export class HttpRequests {
   private arm(exchange: Exchange, part: RequestPart): void {
     exchange.due = part;
     // The whole of a head in time, but of the others any sign of life.
-    this.engine.deadline(exchange.connection.client, LIMIT_MS[part], part !== 'head');
+    const limitMs = exchange.clientEnded ? ENDED_MS : LIMIT_MS[part];
+    this.engine.deadline(exchange.connection.client, limitMs, part !== 'head');
   }
 
   private unpause(exchange: Exchange): void {

@@ -48,6 +48,8 @@ export class HttpResponses {
     to: number,
   ): void {
     let at = from;
+    // What a sidecar says of its own answers is for the client too; it has proved to be one.
+    this.head.keepMesh = upstream.endpoint?.tls !== undefined;
     while (!exchange.responseStarted) {
       if (at === to) return;
       const end = readResponseHead(this.head, bytes, at, to, exchange.method);

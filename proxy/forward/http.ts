@@ -58,11 +58,11 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     this.attempts = new HttpAttempts(engine, slab, dialler, this);
   }
 
-  /** Closes those of the connections that wait for a request. */
+  /** Closes soon those of the connections that wait for a request. */
   closeIdle(connections: Iterable<ProxyConnection>): void {
     for (const connection of connections) {
       const exchange = this.exchangeOf(connection);
-      if (exchange?.phase === 'head' && exchange.held.length === 0) this.clientDone(exchange);
+      if (exchange?.phase === 'head' && exchange.held.length === 0) this.requests.closeSoon(exchange);
     }
   }
 
@@ -214,16 +214,19 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     exchange.responseStarted = true;
     if (method === METHOD.connect && head.status < 300) return this.switchProtocols(exchange, head);
     // A tunnel that is refused: what the client sent for it must not be read as requests.
-    if (exchange.phase === 'tunnel') exchange.keepAlive = false;
+    const refused = exchange.phase === 'tunnel';
+    if (refused) exchange.keepAlive = false;
     // The endpoint has seen enough, and the client may not send the rest, or not know where it ends.
     if (!exchange.requestBody.done && head.status >= 300) exchange.keepAlive = false;
-    upstream.reusable = !head.close && !upstream.ended;
+    // Nor is it certain that a server that refuses a tunnel reads requests again.
+    upstream.reusable = !head.close && !upstream.ended && !refused;
     upstream.saidMs = head.keepAliveTimeoutMs;
     responseBody.start(head.body, head.contentLength);
     // Towards HTTP/1.0 the end of the connection is the end of what has no length (RFC 9112 section 6.3).
     const endless = head.body === BODY.chunked || head.body === BODY.untilClose;
     exchange.responseChunked = endless && minor === 1;
     if (endless && minor === 0) exchange.keepAlive = false;
+    if (this.draining.includes(exchange.connection.direction)) exchange.keepAlive = false;
     this.writeHead(exchange, head, exchange.responseChunked ? FRAMING.chunked : announced(head, minor));
   }
 

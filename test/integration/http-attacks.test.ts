@@ -24,7 +24,11 @@ for (const side of ['outbound', 'inbound'] as const) {
     t.equal(recorder.seen.length, 0, 'the server was not even dialled');
     await forAll(inHead, async (one) => {
       const { statuses, closed } = await talk(address, one.bytes, { opening: OPENING });
-      t.strictSame({ statuses, closed }, { statuses: [200, statusOf(one)], closed: true }, `${one.name}, 2nd`);
+      t.strictSame(
+        { statuses, closed },
+        { statuses: [200, statusOf(one)], closed: true },
+        `${one.name}, 2nd`,
+      );
     });
     t.ok(recorder.seen.length > 0);
     t.equal(recorder.text, '', 'nothing but the openings');

@@ -24,7 +24,7 @@ export interface TalkOptions {
   /** Given up after this, in ms. */
   readonly patienceMs?: number;
   /** Sent first; the rest waits until something has come back. */
-  readonly opening?: string;
+  readonly opening?: string | undefined;
 }
 
 /** Says `text` (Latin-1) and listens until the connection is over. */

@@ -1,0 +1,84 @@
+/** Ways of HTTP/1 requests to an application: through either side of a proxy, and through two with mutual TLS between them. */
+import type { Test } from 'tap';
+import type { SocketAddress } from '../../proxy/core/address.ts';
+import { makeIdentities } from './identities.ts';
+import {
+  eventually,
+  listenerFor,
+  type ProxyStart,
+  serviceYaml,
+  startTestProxy,
+  type TestProxy,
+} from './proxy.ts';
+
+/** One way. */
+export interface Route {
+  readonly name: 'outbound' | 'inbound' | 'both with mutual TLS';
+  /** Where clients connect. */
+  readonly address: SocketAddress;
+}
+
+/** The ways to one application, and the proxies on them. */
+export interface Routes {
+  readonly routes: readonly Route[];
+  /** The clients' proxy, and the application's. */
+  readonly outgoing: TestProxy;
+  readonly incoming: TestProxy;
+  /** Waits until nobody is connected any more: gauges at zero, descriptors where they were before the first client. */
+  idle(): Promise<void>;
+}
+
+/** Starts both proxies in front of an application that listens already. */
+export async function startRoutes(
+  t: Test,
+  application: SocketAddress,
+  settings: Pick<ProxyStart, 'shutdown'> = {},
+): Promise<Routes> {
+  const identities = await makeIdentities(t);
+  const [web, api] = [await identities.make('web'), await identities.make('api')];
+  const { port } = application;
+  // An identity holds for every port of an address: the meshed way has an address of its own.
+  const [listen, meshedListen] = ['127.0.0.1:0', '127.0.0.2:0'];
+  const incoming = await startTestProxy(t, {
+    ...settings,
+    identity: api.settings,
+    inbound: {
+      ports: [
+        { listen: meshedListen, port, policy: 'all-authenticated' },
+        { listen, port, policy: 'all-unauthenticated' },
+      ],
+    },
+  });
+  const [meshed, plain] = incoming.listeners;
+  const outgoing = await startTestProxy(t, {
+    ...settings,
+    identity: web.settings,
+    outbound: listenerFor('app', 'meshed'),
+    mesh: {
+      'app.yaml': serviceYaml('app', [{ address: application }]),
+      'meshed.yaml': serviceYaml('meshed', [{ address: meshed, identity: api.spiffe }]),
+    },
+  });
+  const proxies = [outgoing, incoming];
+  const before = proxies.map((proxy) => proxy.descriptors());
+  t.teardown(() => {
+    if (!t.passing()) t.comment(`outgoing:\n${outgoing.said()}\nincoming:\n${incoming.said()}`);
+  });
+  return {
+    routes: [
+      { name: 'outbound', address: outgoing.listeners[0] },
+      { name: 'inbound', address: plain },
+      { name: 'both with mutual TLS', address: outgoing.listeners[1] },
+    ],
+    outgoing,
+    incoming,
+    async idle() {
+      for (const [index, proxy] of proxies.entries()) {
+        await proxy.idle();
+        // The connection that asked for the gauges may still be there.
+        const enough = () => proxy.descriptors() <= before[index] + 1 || undefined;
+        t.ok(await eventually('descriptors as before', enough), `${before[index]} descriptors before`);
+      }
+    },
+  };
+}
