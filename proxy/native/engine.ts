@@ -372,13 +372,14 @@ export class Engine {
   }
 
   private add(operation: number, id: ConnectionId, a: number, b: number): void {
-    if (this.operationCount === OPERATION_RECORDS) this.flush();
     const at = this.operationCount++ * RECORD_INTS;
     const operations = this.operations;
     operations[at] = operation;
     operations[at + 1] = id;
     operations[at + 2] = a;
     operations[at + 3] = b;
+    // Now and not with the next one, whose bytes may be in place already.
+    if (this.operationCount === OPERATION_RECORDS) return this.flush();
     if (this.inBatch || this.flushQueued) return;
     this.flushQueued = true;
     queueMicrotask(() => {

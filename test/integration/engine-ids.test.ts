@@ -224,6 +224,38 @@ t.test('more operations in one batch than the buffer holds', async (t) => {
   t.ok(peer.intact, 'in order');
 });
 
+t.test('bytes that meet a full buffer of operations stay those of their connection', async (t) => {
+  const test = startEngine(t);
+  const server = await serve(t);
+  // How many operations the buffer holds, and one less: bytes are the last that fit, or the first that do not.
+  for (const before of [4_096, 4_095]) {
+    for (const way of ['send', 'built'] as const) {
+      const [a, b] = [test.connect(server.address), test.connect(server.address)];
+      await until(() => a.count('connected') + b.count('connected') === 2, 'both');
+      const since = server.peers.length - 2;
+      for (let i = 0; i < before; i++) test.engine.pause(a.id);
+      const send = (seen: Seen, text: string): void => {
+        if (way === 'send') return test.engine.send(seen.id, Buffer.from(text));
+        const start = test.engine.reserve(text.length);
+        test.engine.slab.set(Buffer.from(text), start);
+        test.engine.sendBuilt(seen.id, start + text.length);
+      };
+      send(a, 'of one connection');
+      send(b, 'of the other');
+      for (const { id } of [a, b]) test.engine.close(id);
+      await until(() => server.peers.slice(since).every(({ ended }) => ended), 'both ended');
+      t.strictSame(
+        server.peers
+          .slice(since)
+          .map(({ text }) => text)
+          .sort(),
+        ['of one connection', 'of the other'],
+        `${way} behind ${before}`,
+      );
+    }
+  }
+});
+
 t.test('microtasks and ticks of a handler may ask for operations too, in order', async (t) => {
   const test = startEngine(t);
   const address = test.listen();
