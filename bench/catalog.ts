@@ -3,6 +3,11 @@
 import type { Peer, Scenario } from './harness/model.ts';
 import { peer as direct } from './peers/direct.ts';
 import { peer as ferrule } from './peers/ferrule.ts';
+import { peer as ferruleRoundRobin } from './peers/ferrule-round-robin.ts';
+import { peer as haproxyHttp } from './peers/haproxy-http.ts';
+import { peer as haproxyHttp64k } from './peers/haproxy-http-64k.ts';
+import { peer as haproxyHttpSplice } from './peers/haproxy-http-splice.ts';
+import { peer as haproxyLeastconn } from './peers/haproxy-leastconn.ts';
 import { peer as haproxySpliceAuto } from './peers/haproxy-splice-auto.ts';
 import { peer as haproxySpliceFull } from './peers/haproxy-splice-full.ts';
 import { peer as haproxySpliceLarge } from './peers/haproxy-splice-large.ts';
@@ -12,9 +17,16 @@ import { peer as haproxyTls256k } from './peers/haproxy-tls-256k.ts';
 import { peer as minimalNode } from './peers/minimal-node.ts';
 import { peer as minimalNodeMlkem } from './peers/minimal-node-mlkem.ts';
 import { peer as minimalSystem } from './peers/minimal-system.ts';
+import { peer as nginxHttp } from './peers/nginx-http.ts';
 import { peer as nginxStream } from './peers/nginx-stream.ts';
+import { peer as nodeUndici } from './peers/node-undici.ts';
+import { scenario as httpBalance } from './scenarios/http-balance.ts';
+import { scenario as httpConnect } from './scenarios/http-connect.ts';
+import { scenario as httpLatency } from './scenarios/http-latency.ts';
+import { scenario as httpRequest } from './scenarios/http-request.ts';
 import { scenario as mtlsBulk } from './scenarios/mtls-bulk.ts';
 import { scenario as mtlsHandshake } from './scenarios/mtls-handshake.ts';
+import { scenario as mtlsHttp } from './scenarios/mtls-http.ts';
 import { scenario as mtlsIdle } from './scenarios/mtls-idle.ts';
 import { scenario as mtlsRequest } from './scenarios/mtls-request.ts';
 import { scenario as start } from './scenarios/start.ts';
@@ -33,6 +45,13 @@ export const PEERS: readonly Peer[] = [
   haproxyTls64k,
   haproxyTls256k,
   nginxStream,
+  haproxyHttp,
+  haproxyHttp64k,
+  haproxyHttpSplice,
+  haproxyLeastconn,
+  nginxHttp,
+  nodeUndici,
+  ferruleRoundRobin,
   minimalSystem,
   minimalNode,
   minimalNodeMlkem,
@@ -49,5 +68,10 @@ export const SCENARIOS: readonly Scenario[] = [
   mtlsRequest,
   mtlsHandshake,
   mtlsIdle,
+  httpRequest,
+  httpConnect,
+  httpLatency,
+  httpBalance,
+  mtlsHttp,
   start,
 ];

@@ -6,7 +6,7 @@ import { PEERS, SCENARIOS } from './catalog.ts';
 import { toSvg } from './harness/chart.ts';
 import { killAllJobs, stopAllJobs } from './harness/job.ts';
 import { findProgram, generatorVersions, machineVersions } from './harness/machine.ts';
-import type { Case, Measurement, Peer, Scenario } from './harness/model.ts';
+import type { Case, Layout, Measurement, Peer, Scenario } from './harness/model.ts';
 import { type BenchOptions, parseOptions, USAGE } from './harness/options.ts';
 import {
   type CaseReport,
@@ -22,6 +22,10 @@ import { RunFolder } from './harness/workshop.ts';
 
 /** 128 + the number of the signal, as shells report it. */
 const INTERRUPTED = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+
+const LAYOUTS: readonly Layout[] = ['one', 'pair', 'http', 'httpPair', 'balance'];
+/** They need identities. */
+const PAIRS: ReadonlySet<Layout> = new Set(['pair', 'httpPair']);
 
 try {
   process.exitCode = await main(process.argv.slice(2));
@@ -106,7 +110,8 @@ async function runScenario(
       seconds: options.seconds,
       folder: run.path,
       tool: (tool) => run.toolPath(tool),
-      identities: scenario.layout === 'pair' ? await run.identities() : undefined,
+      layout: scenario.layout,
+      identities: PAIRS.has(scenario.layout) ? await run.identities() : undefined,
     };
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
@@ -122,7 +127,7 @@ async function runScenario(
 /** Whether a peer can be what is between client and backend. One that is no process at all can be anywhere. */
 function takesPart(peer: Peer, { layout, hasControl }: Scenario): boolean {
   if (peer.role === 'control' && !hasControl) return false;
-  return peer[layout] !== undefined || (peer.one === undefined && peer.pair === undefined);
+  return peer[layout] !== undefined || LAYOUTS.every((other) => peer[other] === undefined);
 }
 
 async function runCase(

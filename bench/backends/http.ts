@@ -1,6 +1,6 @@
-/** nginx as HTTP backend: one worker, one short answer, and counters that tell how many connections it took. */
+/** nginx as HTTP backend: one worker, one short answer and files of several sizes, and counters that tell how many connections it took. */
 
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../../proxy/core/errors.ts';
 import { Job } from '../harness/job.ts';
@@ -8,6 +8,9 @@ import { freePort, needProgram } from '../harness/machine.ts';
 
 /** What every answer says; the generator in bench/load/client.cc expects the same. */
 export const BODY = 'hello world\n';
+
+/** Sizes of the files, in bytes; each is called after its size. */
+export const FILE_BYTES = [100, 10_000, 1_000_000] as const;
 
 /** A request that takes longer on loopback hangs. */
 const FETCH_TIMEOUT_MS = 5000;
@@ -23,6 +26,9 @@ export interface HttpBackend {
 export async function startHttpBackend(folder: string): Promise<HttpBackend> {
   const port = await freePort();
   const statusPort = await freePort();
+  const files = join(folder, 'files');
+  mkdirSync(files, { mode: 0o755 });
+  for (const bytes of FILE_BYTES) writeFileSync(join(files, String(bytes)), fileText(bytes), { mode: 0o644 });
   const file = join(folder, 'backend.conf');
   writeFileSync(file, configuration(folder, port, statusPort));
   const job = await Job.start(needProgram('nginx'), ['-e', 'stderr', '-c', file, '-p', folder]);
@@ -49,6 +55,20 @@ export async function verifyHttp(port: number): Promise<void> {
   }
 }
 
+/** @throws UserError unless the file that comes through `port` is exactly the expected one */
+export async function verifyFile(port: number, bytes: number): Promise<void> {
+  const text = await fetchText(port, `/files/${bytes}`);
+  if (text !== fileText(bytes)) {
+    throw new UserError(`wrong answer: ${text.length} characters that are not the file of ${bytes}`);
+  }
+}
+
+/** No two places of it are alike within what any buffer holds. */
+function fileText(bytes: number): string {
+  const words = Array.from({ length: Math.ceil(bytes / 8) }, (_, index) => String(index).padStart(7, '0'));
+  return words.join(' ').padEnd(bytes).slice(0, bytes);
+}
+
 async function fetchText(port: number, path: string): Promise<string> {
   const response = await fetch(`http://127.0.0.1:${port}${path}`, {
     headers: { connection: 'close' },
@@ -70,6 +90,8 @@ events { worker_connections 16384; }
 http {
   access_log off;
   tcp_nodelay on;
+  sendfile on;
+  open_file_cache max=10;
   keepalive_timeout 1h;
   keepalive_requests 1000000000;
   client_body_temp_path ${folder}/body;
@@ -78,7 +100,10 @@ http {
   uwsgi_temp_path ${folder}/uwsgi;
   scgi_temp_path ${folder}/scgi;
   default_type text/plain;
-  server { listen 127.0.0.1:${port} backlog=4096; return 200 ${JSON.stringify(BODY)}; }
+  server { listen 127.0.0.1:${port} backlog=4096;
+    location / { return 200 ${JSON.stringify(BODY)}; }
+    location /files/ { root ${folder}; }
+  }
   server { listen 127.0.0.1:${statusPort}; stub_status; }
 }
 `;

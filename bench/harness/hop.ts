@@ -12,6 +12,9 @@ import { UserError } from '../../proxy/core/errors.ts';
 import { CIPHER, type Hop, type Identity } from './model.ts';
 import { parseServerHello, readRecords } from './tls-records.ts';
 
+/** Every proxy here closes an idle connection at once when its peer has. */
+const HANG_UP_TIMEOUT_MS = 5000;
+
 type Exchange = (port: number) => Promise<void>;
 /** Where a connection goes: opens the other side of a relay. */
 type Dial = (accepted: Socket) => { readonly near: Duplex; readonly far: Duplex };
@@ -75,13 +78,16 @@ async function verifyClient(hop: Hop, exchange: Exchange): Promise<void> {
   try {
     // Whoever waited for its port connected to it and hung up; what that became is over after one exchange.
     await exchange(proxy.port);
+    await relay.hangUp();
     taps.length = 0;
-    // Sessions that could be resumed would be by now.
+    // Sessions that could be resumed would be by now. Proxies of HTTP keep what they dialled, until it is taken from them.
     await exchange(proxy.port);
+    await relay.hangUp();
     await exchange(proxy.port);
     if (taps.length < 2)
       throw new UserError(`two exchanges over ${taps.length} connections between the proxies`);
     for (const tap of taps) tap.check(hop.group);
+    await relay.hangUp();
     relay.dial = as(server);
     await exchange(proxy.port);
     const through = async () => exchange(proxy.port);
@@ -105,6 +111,7 @@ class Relay {
   dial: Dial;
   private readonly server: Server;
   private readonly sockets = new Set<Duplex>();
+  private readonly nearEnds = new Set<Duplex>();
   private accepted = 0;
 
   private constructor(dial: Dial) {
@@ -125,6 +132,7 @@ class Relay {
 
   /** @throws UserError with `problem` when an exchange succeeds that goes elsewhere, or was never tried */
   async refuses(dial: Dial, exchange: Exchange, problem: string): Promise<void> {
+    await this.hangUp();
     this.dial = dial;
     const before = this.accepted;
     const error = await exchange(this.port).then(
@@ -133,6 +141,23 @@ class Relay {
     );
     if (error === undefined) throw new UserError(`no mutual TLS: ${problem}`);
     if (this.accepted === before) throw new UserError(`cannot see whether ${problem}: it was not tried`);
+  }
+
+  /** Closes what is open as a server does, and waits until the other side has heard of it and closed too. */
+  async hangUp(): Promise<void> {
+    const open = [...this.nearEnds].filter(({ closed }) => !closed);
+    this.nearEnds.clear();
+    const signal = AbortSignal.timeout(HANG_UP_TIMEOUT_MS);
+    await Promise.all(
+      open.map(async (socket) => {
+        // A reset is an end, too: `once` would throw it.
+        const { promise: closed, resolve } = Promise.withResolvers<void>();
+        socket.once('close', resolve);
+        signal.addEventListener('abort', () => socket.destroy());
+        socket.end();
+        await closed;
+      }),
+    );
   }
 
   close(): void {
@@ -144,6 +169,7 @@ class Relay {
     this.accepted++;
     const { near, far } = this.dial(socket);
     for (const one of [socket, near, far]) this.sockets.add(one);
+    this.nearEnds.add(near);
     // Whatever breaks one side ends the other, and with it the exchange, whose failure is what is looked at.
     const ended = (error: Error | null | undefined) => {
       if (error === null || error === undefined) return;

@@ -4,6 +4,8 @@
 export interface Route {
   readonly listenPort: number;
   readonly backendPort: number;
+  /** All replicas of the backend; `backendPort` is the first. */
+  readonly backendPorts: readonly number[];
   /** A free port for whatever else the peer wants to serve. */
   readonly adminPort: number;
   /** A folder of its own, readable and writable for it, removed afterwards. */
@@ -49,8 +51,11 @@ export interface Identities {
   readonly impostor: Identity;
 }
 
-/** What is between client and backend: one proxy, or two with mutual TLS between them. */
-export type Layout = 'one' | 'pair';
+/**
+ * What is between client and backend. `one`: a proxy of TCP. `pair`: two with mutual TLS between them. `http`, `httpPair`: the same of
+ * HTTP/1, which look at requests and share connections. `balance`: one of HTTP/1 that shares requests among all replicas.
+ */
+export type Layout = 'one' | 'pair' | 'http' | 'httpPair' | 'balance';
 
 /**
  * What every pair has to agree on: it is the cheapest cipher with instructions of its own in the CPU, so that nobody loses by a more
@@ -83,6 +88,12 @@ export interface Peer {
   readonly one?: (route: Route) => Launch;
   /** How two of it are started. Must not touch the machine. Undefined as above. */
   readonly pair?: PairLaunch;
+  /** As `one`, for HTTP/1. */
+  readonly http?: (route: Route) => Launch;
+  /** As `pair`, for HTTP/1. */
+  readonly httpPair?: PairLaunch;
+  /** As `http`, with several replicas. */
+  readonly balance?: (route: Route) => Launch;
 }
 
 /** Memory of all processes of a proxy, in KiB. */
@@ -120,6 +131,8 @@ export interface Measurement {
 export type Target =
   /** Of the median paired ratio to the best rival, at most. */
   | { readonly kind: 'ratio'; readonly atMost: number }
+  /** The median is no more than the greatest of the best rival's rounds: what a tail as noisy as its own can show. */
+  | { readonly kind: 'spread' }
   /** Of the median, in the unit of the case, at most. */
   | { readonly kind: 'absolute'; readonly atMost: number };
 
@@ -174,13 +187,18 @@ export interface Turn {
   readonly seconds: number;
   /** Starts the proxy and returns when the process runs, which is before it listens. */
   spawnProxy(): Promise<RunningProxy>;
-  /** Starts the proxy and returns when it accepts connections. */
-  startProxy(): Promise<RunningProxy>;
+  /**
+   * Starts the proxy and returns when it accepts connections; each call starts one more.
+   * @param backendPorts where it sends everything; to the whole backend of the scenario unless given
+   */
+  startProxy(backendPorts?: readonly number[]): Promise<RunningProxy>;
 }
 
 /** A scenario with its backend running. Closed by the harness, which ends all processes. */
 export interface OpenScenario {
   readonly backendPort: number;
+  /** All replicas, `backendPort` first; there is one unless given. */
+  readonly backendPorts?: readonly number[];
   /**
    * Runs one turn of the case. Any answer that is not exactly right, any error the generator counts, throws: it fails
    * the peer, and never becomes a number.

@@ -10,6 +10,7 @@ import type {
   Hop,
   Identities,
   Launch,
+  Layout,
   Measurement,
   MemoryKb,
   OpenScenario,
@@ -89,6 +90,7 @@ export interface TurnSetting {
   readonly folder: string;
   /** Where a compiled tool lies. */
   tool(name: string): string;
+  readonly layout: Layout;
   /** Set: two proxies are between client and backend. */
   readonly identities: Identities | undefined;
 }
@@ -102,7 +104,7 @@ export function turnRunner(setting: TurnSetting, one: Case): RunTurn {
     const turn: Turn = {
       seconds: setting.seconds,
       spawnProxy: () => proxies.start(false),
-      startProxy: () => proxies.start(true),
+      startProxy: (backendPorts) => proxies.start(true, backendPorts),
     };
     try {
       return await setting.scenario.measure(one.name, turn);
@@ -119,6 +121,7 @@ class TurnProxies {
   private readonly setting: TurnSetting;
   private readonly folder: string;
   private readonly jobs = new Set<Job>();
+  private started = 0;
 
   constructor(peer: Peer, setting: TurnSetting, folder: string) {
     this.peer = peer;
@@ -126,23 +129,22 @@ class TurnProxies {
     this.folder = folder;
   }
 
-  async start(waitForPort: boolean): Promise<RunningProxy> {
-    const { identities } = this.setting;
-    if (identities !== undefined && this.peer.pair !== undefined) {
-      return this.startPair(this.peer.pair, identities, waitForPort);
-    }
-    const { backendPort } = this.setting.scenario;
-    if (this.peer.one === undefined) return noProxy(backendPort);
-    const route = await this.route('proxy', backendPort);
-    return running(
-      route.listenPort,
-      [await this.launch(this.peer.one(route), route, waitForPort)],
-      undefined,
-    );
+  async start(waitForPort: boolean, backendPorts = this.allReplicas()): Promise<RunningProxy> {
+    const { identities, layout } = this.setting;
+    const launch = this.peer[layout];
+    if (launch === undefined) return noProxy(backendPorts[0]);
+    if (typeof launch === 'object') return this.startPair(launch, identities!, waitForPort);
+    const route = await this.route(`proxy-${this.started++}`, backendPorts);
+    return running(route.listenPort, [await this.launch(launch(route), route, waitForPort)], undefined);
   }
 
   async stop(): Promise<void> {
     await Promise.all([...this.jobs].map((job) => job.stop()));
+  }
+
+  private allReplicas(): readonly number[] {
+    const { backendPort, backendPorts } = this.setting.scenario;
+    return backendPorts ?? [backendPort];
   }
 
   private async startPair(
@@ -152,8 +154,8 @@ class TurnProxies {
   ): Promise<RunningProxy> {
     const { client, server } = identities;
     const { backendPort } = this.setting.scenario;
-    const behind = await this.route('server', backendPort);
-    const before = await this.route('client', behind.listenPort);
+    const behind = await this.route('server', [backendPort]);
+    const before = await this.route('client', [behind.listenPort]);
     const jobs = [
       await this.launch(pair.server(behind, server, client), behind, waitForPort),
       await this.launch(pair.client(before, client, server), before, waitForPort),
@@ -164,18 +166,19 @@ class TurnProxies {
       identities,
       group: pair.group,
       startClient: async (port) => {
-        const route = await this.route('extra', port);
+        const route = await this.route('extra', [port]);
         const job = await this.launch(pair.client(route, client, server), route, true);
         return { port: route.listenPort, stop: () => job.stop() };
       },
     });
   }
 
-  private async route(name: string, backendPort: number): Promise<Route> {
+  private async route(name: string, backendPorts: readonly number[]): Promise<Route> {
     return {
       listenPort: await freePort(),
       adminPort: await freePort(),
-      backendPort,
+      backendPort: backendPorts[0],
+      backendPorts,
       folder: join(this.folder, name),
       tool: (tool) => this.setting.tool(tool),
     };

@@ -114,6 +114,15 @@ function judgeTarget(one: Case, target: Target, subject: Row, best: Row | undefi
     return { status, text: `${found}, target at most ${target.atMost} ${one.unit}` };
   }
   const { status, text } = compared(subject, best);
+  if (target.kind === 'spread') {
+    if (best === undefined) return { status, text };
+    const most = best.value!.max;
+    const isWithin = subject.value!.median <= most;
+    return {
+      status: isWithin ? 'pass' : 'missed',
+      text: `${text}, target at most its greatest, ${digits(most)} ${one.unit}`,
+    };
+  }
   if (best?.subjectRatio === undefined) return { status, text };
   const reached = best.subjectRatio.median <= target.atMost;
   return { status: reached ? 'pass' : 'missed', text: `${text}, target at most ${target.atMost}` };

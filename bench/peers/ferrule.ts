@@ -1,9 +1,12 @@
-/** Ferrule in explicit mode: one worker, file discovery of one service with one endpoint; with mutual TLS between two of them. */
+/**
+ * Ferrule in explicit mode: one worker, file discovery of one service; with mutual TLS between two of them. Where rivals are in mode
+ * tcp, the ports are opaque, so that nobody looks for requests; for HTTP everything is left as it is by default.
+ */
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ask, projectRoot, proxyUser } from '../harness/machine.ts';
-import type { Identity, Launch, Peer, Route } from '../harness/model.ts';
+import type { Identity, Launch, PairLaunch, Peer, Probe, Route } from '../harness/model.ts';
 
 /** Any port: nothing listens on it, it names the backend. */
 const SERVICE_PORT = 80;
@@ -12,38 +15,56 @@ function executable(): string {
   return join(projectRoot(), 'dist/proxy/cli/ferrule.js');
 }
 
+/** Whether it is built, and can be read by the user it runs as. */
+export function probeFerrule(): Probe {
+  if (!existsSync(join(projectRoot(), 'dist/proxy/main.js'))) {
+    return { found: false, reason: 'ferrule is not built (npm run build)' };
+  }
+  const { status, text } = ask(process.execPath, [executable(), '--version'], proxyUser());
+  if (status !== 0) {
+    return {
+      found: false,
+      reason: `uid ${proxyUser() ?? 'of this user'} cannot run ${executable()} (its folders must be readable): ${text.trim()}`,
+    };
+  }
+  return { found: true, versions: [text.trim()] };
+}
+
 export const peer: Peer = {
   name: 'ferrule',
   description: 'Ferrule, explicit listener, one worker',
   role: 'subject',
-  probe() {
-    if (!existsSync(join(projectRoot(), 'dist/proxy/main.js'))) {
-      return { found: false, reason: 'ferrule is not built (npm run build)' };
-    }
-    const { status, text } = ask(process.execPath, [executable(), '--version'], proxyUser());
-    if (status !== 0) {
-      return {
-        found: false,
-        reason: `uid ${proxyUser() ?? 'of this user'} cannot run ${executable()} (its folders must be readable): ${text.trim()}`,
-      };
-    }
-    return { found: true, versions: [text.trim()] };
-  },
-  one: (route) => launch(route, outbound(route), { 'mesh.d/backend.yaml': resources(route, '') }),
-  pair: {
+  probe: probeFerrule,
+  one: (route) => launchOne(route, { isOpaque: true }),
+  pair: pairOf(true),
+  http: (route) => launchOne(route, {}),
+  httpPair: pairOf(false),
+  balance: (route) => launchOne(route, {}),
+};
+
+/** Starts one between clients and the mesh. */
+export function launchOne(
+  route: Route,
+  { isOpaque = false, annotations }: { readonly isOpaque?: boolean; readonly annotations?: string },
+): Launch {
+  const ofService = annotations === undefined ? '' : `, annotations: { ${annotations} }`;
+  return launch(route, outbound(route, isOpaque), { 'mesh.d/backend.yaml': resources(route, ofService, '') });
+}
+
+function pairOf(isOpaque: boolean): PairLaunch {
+  return {
     // What a node of ours and one of ours agree on, with nothing configured.
     group: 'X25519MLKEM768',
-    client: (route, own, server) =>
-      launch(route, outbound(route) + IDENTITY, {
+    client: (route, own, server) => {
+      const ofSlice = `, annotations: { ferrule.dev/identity: "${server.spiffe}" }`;
+      return launch(route, outbound(route, isOpaque) + IDENTITY, {
         ...identityFiles(own),
-        'mesh.d/backend.yaml': resources(
-          route,
-          `, annotations: { ferrule.dev/identity: "${server.spiffe}" }`,
-        ),
-      }),
-    server: (route, own) => launch(route, inbound(route) + IDENTITY, identityFiles(own)),
-  },
-};
+        'mesh.d/backend.yaml': resources(route, '', ofSlice),
+      });
+    },
+    server: (route, own) => launch(route, inbound(route, isOpaque) + IDENTITY, identityFiles(own)),
+  };
+}
 
 const IDENTITY = 'identity: { source: files, certificate: own.crt, key: own.key, trustAnchors: trust.crt }\n';
 
@@ -68,42 +89,46 @@ log: { level: warn }
 }
 
 /** From the application to the mesh. */
-function outbound(route: Route): string {
+function outbound(route: Route, isOpaque: boolean): string {
   return `
 discovery: [ { source: file, path: ./mesh.d } ]
 outbound:
-  listen: []
+  listen: []${isOpaque ? `\n  opaquePorts: [ ${SERVICE_PORT} ]` : ''}
   listeners: [ { listen: 127.0.0.1:${route.listenPort}, service: "backend.bench:${SERVICE_PORT}" } ]
 inbound: { listen: [] }
 `;
 }
 
 /** From the mesh to the application. */
-function inbound(route: Route): string {
+function inbound(route: Route, isOpaque: boolean): string {
   const { listenPort, backendPort } = route;
   return `
 outbound: { listen: [] }
 inbound:
-  listen: []
+  listen: []${isOpaque ? `\n  opaquePorts: [ ${backendPort} ]` : ''}
   ports: [ { listen: 127.0.0.1:${listenPort}, port: ${backendPort}, policy: all-authenticated } ]
 `;
 }
 
-/** @param metadata more about the EndpointSlice */
-function resources(route: Route, metadata: string): string {
+/** @param ofService more metadata of the Service @param ofSlice more metadata of the EndpointSlices */
+function resources(route: Route, ofService: string, ofSlice: string): string {
   return `
 apiVersion: v1
 kind: Service
-metadata: { name: backend, namespace: bench }
+metadata: { name: backend, namespace: bench${ofService} }
 spec:
   clusterIP: 10.96.0.10
-  ports: [ { name: tcp, port: ${SERVICE_PORT}, targetPort: ${route.backendPort} } ]
----
+  ports: [ { name: main, port: ${SERVICE_PORT}, targetPort: ${route.backendPort} } ]
+${route.backendPorts.map((port, index) => slice(port, `backend-${index}`, ofSlice)).join('')}`;
+}
+
+function slice(port: number, name: string, metadata: string): string {
+  return `---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
-metadata: { name: backend-1, namespace: bench, labels: { kubernetes.io/service-name: backend }${metadata} }
+metadata: { name: ${name}, namespace: bench, labels: { kubernetes.io/service-name: backend }${metadata} }
 addressType: IPv4
-ports: [ { name: tcp, port: ${route.backendPort} } ]
+ports: [ { name: main, port: ${port} } ]
 endpoints: [ { addresses: [ 127.0.0.1 ] } ]
 `;
 }

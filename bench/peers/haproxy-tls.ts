@@ -7,20 +7,26 @@ import { CIPHER, type Identity, type Launch, type PairLaunch, type Route } from 
 export function haproxyPair(bufferBytes: number): PairLaunch {
   return {
     group: 'X25519',
-    client: (route, own, server) => {
-      // No curves are set: this side offers OpenSSL's own list, whose first entry and only key share is X25519.
-      const tls =
-        `ssl verify required ca-file trust.pem crt own.pem sni str(${server.dns}) verifyhost ${server.dns} ` +
-        `ssl-min-ver TLSv1.3 ciphersuites ${CIPHER} no-ssl-reuse no-tls-tickets`;
-      return launch(route, own, bufferBytes, '', tls);
-    },
-    server: (route, own) => {
-      const tls =
-        `ssl crt own.pem ca-file trust.pem verify required ssl-min-ver TLSv1.3 ciphersuites ${CIPHER} ` +
-        'curves X25519 no-tls-tickets';
-      return launch(route, own, bufferBytes, tls, '');
-    },
+    client: (route, own, server) => launch(route, own, bufferBytes, '', dialledTls(server)),
+    server: (route, own) => launch(route, own, bufferBytes, acceptedTls(), ''),
   };
+}
+
+/** What follows the address of a server that is dialled with mutual TLS; its files are `own.pem` and `trust.pem`. */
+export function dialledTls(server: Identity): string {
+  // No curves are set: this side offers OpenSSL's own list, whose first entry and only key share is X25519.
+  return (
+    `ssl verify required ca-file trust.pem crt own.pem sni str(${server.dns}) verifyhost ${server.dns} ` +
+    `ssl-min-ver TLSv1.3 ciphersuites ${CIPHER} no-ssl-reuse no-tls-tickets`
+  );
+}
+
+/** What follows the address of a listener that takes mutual TLS; its files are the same. */
+export function acceptedTls(): string {
+  return (
+    `ssl crt own.pem ca-file trust.pem verify required ssl-min-ver TLSv1.3 ciphersuites ${CIPHER} ` +
+    'curves X25519 no-tls-tickets'
+  );
 }
 
 /** @param bind what follows the address of the listener @param server what follows the address of the server */

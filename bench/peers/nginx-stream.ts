@@ -2,7 +2,8 @@
 
 import { existsSync } from 'node:fs';
 import { ask, findProgram } from '../harness/machine.ts';
-import { CIPHER, type Identity, type Launch, type Peer, type Route } from '../harness/model.ts';
+import type { Launch, Peer, Route } from '../harness/model.ts';
+import { ACCEPTED, DIALLED, identityFiles, nginxVersions } from './nginx.ts';
 
 /** Debian builds the module apart (libnginx-mod-stream). */
 const MODULE = '/usr/lib/nginx/modules/ngx_stream_module.so';
@@ -21,46 +22,16 @@ export const peer: Peer = {
         reason: 'nginx has no stream module (Debian: apt-get install libnginx-mod-stream)',
       };
     }
-    const version = /nginx version: nginx\/(\S+)/.exec(text)?.[1] ?? 'unknown';
-    const library = /built with (OpenSSL \S+)/.exec(text)?.[1];
-    return { found: true, versions: [`nginx ${version}${library === undefined ? '' : ` with ${library}`}`] };
+    return { found: true, versions: nginxVersions(text) };
   },
   one: (route) => launch(route, '', {}),
   pair: {
     group: 'X25519',
     client: (route, own, server) =>
-      launch(route, `${DIALLED}\n    proxy_ssl_name ${server.dns};`, identityFiles(own)),
+      launch(route, `\n    proxy_ssl on;${DIALLED}\n    proxy_ssl_name ${server.dns};`, identityFiles(own)),
     server: (route, own) => launch(route, ACCEPTED, identityFiles(own), 'ssl'),
   },
 };
-
-/** TLS towards the backend. */
-const DIALLED = `
-    proxy_ssl on;
-    proxy_ssl_certificate own.crt;
-    proxy_ssl_certificate_key own.key;
-    proxy_ssl_trusted_certificate trust.crt;
-    proxy_ssl_verify on;
-    proxy_ssl_server_name on;
-    proxy_ssl_session_reuse off;
-    proxy_ssl_protocols TLSv1.3;
-    proxy_ssl_conf_command Ciphersuites ${CIPHER};`;
-
-/** TLS from clients. */
-const ACCEPTED = `
-    ssl_certificate own.crt;
-    ssl_certificate_key own.key;
-    ssl_client_certificate trust.crt;
-    ssl_verify_client on;
-    ssl_session_cache off;
-    ssl_session_tickets off;
-    ssl_protocols TLSv1.3;
-    ssl_ecdh_curve X25519;
-    ssl_conf_command Ciphersuites ${CIPHER};`;
-
-function identityFiles(own: Identity): Launch['files'] {
-  return { 'own.crt': own.certificate, 'own.key': own.key, 'trust.crt': own.trustAnchors };
-}
 
 /** @param settings lines of its `server` section @param parameters what follows the address of the listener */
 function launch(route: Route, settings: string, files: Launch['files'], parameters = ''): Launch {

@@ -11,5 +11,5 @@ export const scenario: Scenario = {
   layout: 'pair',
   hasControl: true,
   cases: [connectCase(0.85)],
-  open: openConnect,
+  open: (workshop) => openConnect(workshop),
 };

@@ -28,7 +28,12 @@ function folderOf(t: Test): string {
 
 function prepare(t: Test, as: string, makeLaunch: (route: Route) => Launch): Launched {
   const folder = folderOf(t);
-  const ports = { listenPort: 21_001, backendPort: 21_002, adminPort: 21_003 };
+  const ports = {
+    listenPort: 21_001,
+    backendPort: 21_002,
+    backendPorts: [21_002, 21_004],
+    adminPort: 21_003,
+  };
   const launch = makeLaunch({ ...ports, folder, tool: (name) => name });
   for (const [name, text] of Object.entries(launch.files)) {
     mkdirSync(dirname(join(folder, name)), { recursive: true });

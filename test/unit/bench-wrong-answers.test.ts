@@ -81,7 +81,7 @@ t.teardown(() => run.remove());
 /** Turns through one proxy each. */
 function turnsOf(scenario: OpenScenario, one: Case, folder: string): RunTurn {
   const setting = { scenario, seconds: 1, folder, tool: (name: string) => run.toolPath(name) };
-  return turnRunner({ ...setting, identities: undefined }, one);
+  return turnRunner({ ...setting, layout: 'one', identities: undefined }, one);
 }
 
 function workshop(t: Test, name: string): Workshop {

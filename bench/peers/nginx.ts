@@ -1,0 +1,38 @@
+/** What nginx as a proxy of TCP and of HTTP have in common. */
+
+import { CIPHER, type Identity, type Launch } from '../harness/model.ts';
+
+/** @param text what `nginx -V` prints */
+export function nginxVersions(text: string): string[] {
+  const version = /nginx version: nginx\/(\S+)/.exec(text)?.[1] ?? 'unknown';
+  const library = /built with (OpenSSL \S+)/.exec(text)?.[1];
+  return [`nginx ${version}${library === undefined ? '' : ` with ${library}`}`];
+}
+
+/** TLS towards the backend. */
+export const DIALLED = `
+    proxy_ssl_certificate own.crt;
+    proxy_ssl_certificate_key own.key;
+    proxy_ssl_trusted_certificate trust.crt;
+    proxy_ssl_verify on;
+    proxy_ssl_server_name on;
+    proxy_ssl_session_reuse off;
+    proxy_ssl_protocols TLSv1.3;
+    proxy_ssl_conf_command Ciphersuites ${CIPHER};`;
+
+/** TLS from clients. */
+export const ACCEPTED = `
+    ssl_certificate own.crt;
+    ssl_certificate_key own.key;
+    ssl_client_certificate trust.crt;
+    ssl_verify_client on;
+    ssl_session_cache off;
+    ssl_session_tickets off;
+    ssl_protocols TLSv1.3;
+    ssl_ecdh_curve X25519;
+    ssl_conf_command Ciphersuites ${CIPHER};`;
+
+/** The files those name. */
+export function identityFiles(own: Identity): Launch['files'] {
+  return { 'own.crt': own.certificate, 'own.key': own.key, 'trust.crt': own.trustAnchors };
+}
