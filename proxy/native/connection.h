@@ -60,6 +60,8 @@ struct Tls {
   ByteQueue partial;          // the beginning of a record
   ByteQueue unread;           // what TypeScript gave back of what was opened
   uint64_t startedUs = 0;
+  size_t work = 0;            // what the last read cost, in bytes of bulk that cost as much
+  uint32_t keyUpdatesTick = 0;  // when key updates were last allowed
   bool closeReceived = false;
   bool closeSent = false;
   int brokenBy = -1;          // the alert to send once what came before was delivered

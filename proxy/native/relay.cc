@@ -96,6 +96,8 @@ Relay::Step Relay::copy(Direction& direction, size_t& moved) {
   Connection& from = *direction.from;
   Connection& to = *direction.to;
   const ssize_t length = engine_.readSome(from, engine_.staging_.get(), direction.chunk);
+  // Not what came out of it: records that carry little, or nothing, would keep everybody else waiting.
+  if (from.tls != nullptr) moved += from.tls->work;
   if (length == -EAGAIN) return from.readable ? Step::again : Step::wait;
   if (length < 0) {
     fail(from, int(-length));
@@ -103,7 +105,7 @@ Relay::Step Relay::copy(Direction& direction, size_t& moved) {
   }
   if (length == 0) return ended(direction) ? Step::wait : Step::gone;
   const auto bytes = size_t(length);
-  moved += bytes;
+  if (from.tls == nullptr) moved += bytes;
   engine_.figures_.copiedBytes += double(bytes);
   growChunk(direction, bytes);
   const int error = engine_.writeOrQueue(to, engine_.staging_.get(), bytes);
@@ -118,8 +120,13 @@ Relay::Step Relay::copy(Direction& direction, size_t& moved) {
 
 void Relay::growChunk(Direction& direction, size_t moved) {
   // Sealed bytes are fewer when opened: there a read was full when it left something in the socket.
-  const bool full = moved == direction.chunk || (direction.from->tls != nullptr && direction.from->readable);
-  if (full) direction.chunk = std::min(direction.chunk * 4, uint32_t(STAGING_BYTES));
+  const bool more = direction.from->tls != nullptr && direction.from->readable;
+  // Many small records: a turn is over only between reads.
+  if (more && moved < direction.chunk / 2) {
+    direction.chunk = CHUNK_FIRST;
+  } else if (more || moved == direction.chunk) {
+    direction.chunk = std::min(direction.chunk * 4, uint32_t(STAGING_BYTES));
+  }
   direction.bulkyBytes = moved >= BULKY_READ || moved == CHUNK_FIRST ? direction.bulkyBytes + uint32_t(moved) : 0;
 }
 

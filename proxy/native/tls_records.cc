@@ -24,6 +24,10 @@ constexpr uint64_t RECORDS_PER_KEY = uint64_t(1) << 23;
 // Empty records, tickets and key updates in a row: each costs us work and the peer nothing. Servers send two tickets.
 constexpr uint16_t MAX_RECORDS_WITHOUT_DATA = 32;
 
+// A key update costs us ten times what a record does, and may have data behind it. Nobody
+// needs one a second; those who test a peer make a few at once.
+constexpr uint16_t MAX_KEY_UPDATES = 64;
+
 // A ticket longer than this is nobody's.
 constexpr uint32_t MAX_TICKET_BYTES = 1 << 16;
 
@@ -181,6 +185,7 @@ OpenedBytes TlsRecords::open(const uint8_t* from, size_t length, uint8_t* into) 
     }
     if (opened.sendAlert >= 0) break;
     opened.consumed += whole;
+    opened.records++;
   }
   return opened;
 }
@@ -250,6 +255,7 @@ int TlsRecords::finishMessage(bool atRecordEnd) {
   // What follows is under the new key, so that nothing may follow in the same record.
   if (!atRecordEnd) return int(Alert::unexpectedMessage);
   if (updateRequest_ > 1) return int(Alert::illegalParameter);
+  if (++keyUpdates_ > MAX_KEY_UPDATES) return int(Alert::unexpectedMessage);
   if (updateRequest_ == 1) keyUpdateDue_ = true;
   return reading_.update() ? -1 : int(Alert::badRecordMac);
 }

@@ -75,6 +75,7 @@ class TrafficKey {
 struct OpenedBytes {
   size_t consumed = 0;  // the rest is the beginning of a record
   size_t produced = 0;
+  size_t records = 0;
   bool closed = false;   // the peer's close_notify: nothing behind it counts
   int sendAlert = -1;    // the peer broke the protocol: tell it this, and end
   int peerAlert = -1;    // the peer gave up, and why
@@ -92,6 +93,8 @@ class TlsRecords {
   size_t sealAlert(Alert alert, uint8_t* out);
   // Opens whole records. `into` has room for `length` bytes.
   OpenedBytes open(const uint8_t* from, size_t length, uint8_t* into);
+  // The peer may change its key MAX_KEY_UPDATES times until this is called again: once a second is meant.
+  void allowKeyUpdates() { keyUpdates_ = 0; }
 
  private:
   int openRecord(const uint8_t* record, size_t length, uint8_t* into, OpenedBytes& opened);
@@ -105,6 +108,7 @@ class TlsRecords {
   uint8_t headerHeld_ = 0;      // bytes of its header so far
   uint8_t updateRequest_ = 0;   // the body of a key update
   uint16_t recordsWithoutData_ = 0;
+  uint16_t keyUpdates_ = 0;
   uint32_t bodyLeft_ = 0;
   TrafficKey reading_, writing_;
 };
