@@ -14,9 +14,7 @@ export interface SanitizedRun {
 
 const FINDING = /^.*(?:ERROR: \w+Sanitizer|runtime error:|AddressSanitizer:DEADLYSIGNAL).*$/gm;
 
-/**
- * One leak is known and not ours: OpenSSL's list of certificate compressions, which Node's own start allocates.
- */
+/** Leaks that are known and not ours; the file says whose. */
 const SUPPRESSIONS = fileURLToPath(new URL('./sanitizer-suppressions.txt', import.meta.url));
 
 /** Takes the preloaded library out of the environment, so that what the program starts is not under it. */
