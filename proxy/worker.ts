@@ -281,6 +281,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   deadOperation(id: ConnectionId, operation: number, other: ConnectionId): void {
     if (log.debugEnabled) log.debug('operation on an ended socket', { socket: id, operation });
     if (operation === RELAY_OPERATION) this.engine.reset(other);
+    else if (other === id) log.error('an operation that does not fit its socket', { socket: id, operation });
   }
 
   adopt(socket: ConnectionId, user: ProxyConnection | HttpUpstream): void {

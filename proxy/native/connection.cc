@@ -42,12 +42,20 @@ bool ByteQueue::append(const uint8_t* bytes, size_t length) {
 }
 
 bool ByteQueue::prepend(const uint8_t* bytes, size_t length) {
-  ByteQueue joined;
-  if (!joined.append(bytes, length) || (!empty() && !joined.append(data(), size()))) return false;
-  std::swap(block_, joined.block_);
-  std::swap(begin_, joined.begin_);
-  std::swap(end_, joined.end_);
-  std::swap(capacity_, joined.capacity_);
+  if (empty()) return append(bytes, length);
+  if (begin_ < length) {
+    const size_t held = size();
+    const size_t wanted = std::max(held + length, capacity_ * 2);
+    auto* grown = static_cast<uint8_t*>(std::malloc(wanted));
+    if (grown == nullptr) return false;
+    std::memcpy(grown + wanted - held, block_ + begin_, held);
+    std::free(block_);
+    block_ = grown;
+    begin_ = wanted - held;
+    end_ = capacity_ = wanted;
+  }
+  begin_ -= length;
+  std::memcpy(block_ + begin_, bytes, length);
   return true;
 }
 

@@ -36,7 +36,7 @@ class ByteQueue {
   const uint8_t* data() const { return block_ + begin_; }
   // False when there is no memory; the queue is unchanged then.
   bool append(const uint8_t* bytes, size_t length);
-  // The same in front of everything.
+  // The same in front of everything, with room for more of it.
   bool prepend(const uint8_t* bytes, size_t length);
   void consume(size_t length);
   // Moves up to `length` bytes to `into`; how many.

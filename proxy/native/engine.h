@@ -28,7 +28,7 @@ enum class Event : int32_t {
   deadline = 9,       // a: the number it was set with
   acceptPaused = 10,  // id: listener, a: errno
   acceptResumed = 11,
-  deadOperation = 12,  // a: the operation
+  deadOperation = 12,  // a: the operation, b: another id it concerns
   secured = 13,        // mutual TLS is there; a: offset, b: length of a report in the slab
   tlsFailed = 14,      // the same; closed follows
 };
@@ -189,6 +189,7 @@ class Engine {
   void makeReady(Connection& connection);
   void execute(const int32_t* record);
   void refuse(ConnectionId id, int32_t operation, int32_t other = 0);
+  void settle(Connection& connection, int32_t operation, int error);
   void startRelay(Connection& connection, ConnectionId other);
   void setDeadline(Connection& connection, uint32_t ms, DeadlineMode mode);
   void readForTypeScript(Connection& connection);
@@ -219,8 +220,9 @@ class Engine {
   void waitForWrite(Connection& connection);
 
   // --- mutual TLS (secure.cc)
-  bool startTls(Connection& connection, int32_t contextAndRole, int32_t parameters);
-  bool unread(Connection& connection, const uint8_t* bytes, size_t length);
+  // 0 or -errno: EINVAL when the connection is in no state for it.
+  int startTls(Connection& connection, int32_t contextAndRole, int32_t parameters);
+  int unread(Connection& connection, const uint8_t* bytes, size_t length);
   void continueHandshake(Connection& connection);
   void advanceHandshake(Connection& connection, const uint8_t* bytes, size_t length);
   void sendHandshake(Connection& connection);

@@ -70,8 +70,8 @@ export interface EngineHandler {
   acceptResumed(listener: number): void;
   /**
    * `operation` named a connection that had ended, or came too late for its state (a send after our end of stream, or into
-   * a relay). A relay that named one was not made, and
-   * `other` is the side that may still be open.
+   * a relay). A relay that named one was not made, and `other` is the side that may still be open; `other` of a handshake or an
+   * `unread` that does not fit an open connection is that connection, and its owner is wrong about it.
    */
   deadOperation(id: ConnectionId, operation: number, other: ConnectionId): void;
 }
@@ -247,7 +247,7 @@ export class Engine {
 
   /**
    * Gives bytes that were received back: a relay, a handshake or the next `data` finds them first. Only for an open
-   * connection that is neither relayed nor in its handshake; ranges go back latest first.
+   * connection that is neither relayed nor in its handshake; ranges go back latest first. Without memory for them it is closed.
    */
   unread(id: ConnectionId, bytes: Uint8Array): void {
     for (let end = bytes.length; end > 0; ) {

@@ -18,7 +18,9 @@ void Engine::execute(const int32_t* record) {
   const int32_t a = record[2];
   const int32_t b = record[3];
   // Ended while the operation was on its way. Told rather than dropped: a caller that waits for an answer would hang.
-  if (found == nullptr || (found->closeWanted && operation != Operation::reset)) return refuse(record[1], record[0], a);
+  if (found == nullptr || (found->closeWanted && operation != Operation::reset)) {
+    return refuse(record[1], record[0], operation == Operation::relay ? a : 0);
+  }
   Connection& connection = *found;
   switch (operation) {
     case Operation::send:
@@ -62,11 +64,9 @@ void Engine::execute(const int32_t* record) {
       return;
     case Operation::unread:
       if (a < 0 || b <= 0 || size_t(a) + size_t(b) > SLAB_BYTES) break;
-      if (!unread(connection, buffers_.slab + a, size_t(b))) break;
-      return;
+      return settle(connection, record[0], unread(connection, buffers_.slab + a, size_t(b)));
     case Operation::startTls:
-      if (!startTls(connection, a, b)) break;
-      return;
+      return settle(connection, record[0], startTls(connection, a, b));
   }
   refuse(record[1], record[0]);
 }
@@ -74,6 +74,13 @@ void Engine::execute(const int32_t* record) {
 void Engine::refuse(ConnectionId id, int32_t operation, int32_t other) {
   figures_.deadOperations++;
   emit(Event::deadOperation, id, operation, other);
+}
+
+// Who asked goes on as if it had been done: without the bytes, or the handshake, there is no going on. A mistake harms nobody,
+// and names the connection twice, so that it is told from one that has ended.
+void Engine::settle(Connection& connection, int32_t operation, int error) {
+  if (error == -EINVAL) return refuse(connection.id(), operation, connection.id());
+  if (error != 0) destroy(connection, -error, true);
 }
 
 void Engine::startRelay(Connection& connection, ConnectionId otherId) {

@@ -15,7 +15,7 @@ namespace {
 // One read during a handshake: more than a flight with an ML-KEM share and a chain of certificates.
 constexpr size_t HANDSHAKE_READ_BYTES = 16 * 1024;
 
-// A handshake takes 40 KB while it lasts, and keys of connections that stay come to lie between: the allocator alone never
+// A handshake takes 62 KB while it lasts, and keys of connections that stay come to lie between: the allocator alone never
 // gives that memory back (2000 handshakes at once left 80 MB). Returning it stops this thread for 5 to 40 ms, so that it
 // takes this many at once to ask for it, and has to wait until that is a second ago.
 constexpr size_t MANY_HANDSHAKES = 256;
@@ -38,20 +38,20 @@ void Engine::dropContext(int number) {
   if (number >= 0 && size_t(number) < contexts_.size()) contexts_[size_t(number)].reset();
 }
 
-bool Engine::startTls(Connection& connection, int32_t contextAndRole, int32_t parameters) {
+int Engine::startTls(Connection& connection, int32_t contextAndRole, int32_t parameters) {
   const auto number = size_t(contextAndRole >> 1);
   const bool server = (contextAndRole & 1) != 0;
   const bool possible = connection.state == State::open && connection.relay == nullptr && connection.tls == nullptr &&
                         !connection.shutWanted && number < contexts_.size() && contexts_[number] != nullptr &&
                         parameters >= 0 && size_t(parameters) < SLAB_BYTES;
-  if (!possible) return false;
+  if (!possible) return -EINVAL;
   auto tls = std::make_unique<Tls>();
   const size_t room = SLAB_BYTES - size_t(parameters);
   tls->handshake = TlsHandshake::make(contexts_[number].get(), server, buffers_.slab + parameters, room);
-  if (tls->handshake == nullptr) return false;
+  if (tls->handshake == nullptr) return -ENOMEM;
   tls->startedUs = monotonicUs();
   // A client speaks first. A socket that does not take it is broken, and reading from it says so.
-  if (!server && tls->handshake->advance(nullptr, 0) != TlsHandshake::Step::more) return false;
+  if (!server && tls->handshake->advance(nullptr, 0) != TlsHandshake::Step::more) return -ENOMEM;
   connection.tls = std::move(tls);
   if (++handshakes_ >= MANY_HANDSHAKES) {
     burst_ = true;
@@ -61,14 +61,14 @@ bool Engine::startTls(Connection& connection, int32_t contextAndRole, int32_t pa
   // Reports go through the slab, which belongs to TypeScript until this batch is over: the rest is for the next turn.
   connection.readable = true;
   makeReady(connection);
-  return true;
+  return 0;
 }
 
 // Gives received bytes back, ahead of all others.
-bool Engine::unread(Connection& connection, const uint8_t* bytes, size_t length) {
-  if (connection.relay != nullptr || connection.handshaking() || connection.state != State::open) return false;
+int Engine::unread(Connection& connection, const uint8_t* bytes, size_t length) {
+  if (connection.relay != nullptr || connection.handshaking() || connection.state != State::open) return -EINVAL;
   ByteQueue& queue = connection.tls == nullptr ? connection.unread : connection.tls->unread;
-  if (!queue.prepend(bytes, length)) return false;
+  if (!queue.prepend(bytes, length)) return -ENOMEM;
   // An end that came behind these bytes is found, and told, again.
   connection.readEnded = connection.endReported = false;
   connection.bytesRead -= double(length);
@@ -76,7 +76,7 @@ bool Engine::unread(Connection& connection, const uint8_t* bytes, size_t length)
   connection.readable = true;
   // Nothing else may ever come that would say so.
   if (!connection.paused) makeReady(connection);
-  return true;
+  return 0;
 }
 
 void Engine::continueHandshake(Connection& connection) {

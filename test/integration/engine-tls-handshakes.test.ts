@@ -269,6 +269,7 @@ t.test('operations that do not fit a handshake', async (t) => {
     test.dead.map(({ operation }) => operation),
     [1, 12, 8, 8, 13, 13, 13],
   );
+  t.strictSame(test.mistaken, [busy.id, busy.id, plain.id, plain.id], 'and whose owner is wrong is told');
   t.notOk(busy.gone || plain.gone, 'nobody is harmed');
 });
 

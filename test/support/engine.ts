@@ -12,7 +12,7 @@ import { parseSocketAddress } from '../../proxy/core/address.ts';
 import { ENGINE_FIGURES } from '../../proxy/metrics/families.ts';
 import { SLAB_SLOTS } from '../../proxy/metrics/slab.ts';
 import { loadBinding } from '../../proxy/native/binding.ts';
-import { type ConnectionId, Engine, type EngineHandler } from '../../proxy/native/engine.ts';
+import { type ConnectionId, Engine, type EngineHandler, RELAY_OPERATION } from '../../proxy/native/engine.ts';
 import { closeListener, listenerPort, openListener } from '../../proxy/native/listener.ts';
 import type { TlsReport } from '../../proxy/native/tls-report.ts';
 
@@ -97,6 +97,8 @@ export class TestEngine implements EngineHandler {
   readonly connections = new Map<ConnectionId, Seen>();
   readonly accepts: Seen[] = [];
   readonly dead: { readonly id: ConnectionId; readonly operation: number }[] = [];
+  /** Open connections that were asked for what does not fit them. */
+  readonly mistaken: ConnectionId[] = [];
   readonly acceptPauses: number[] = [];
   acceptResumes = 0;
   /** Called for every accepted connection. */
@@ -229,8 +231,9 @@ export class TestEngine implements EngineHandler {
     this.acceptResumes++;
   }
 
-  deadOperation(id: ConnectionId, operation: number): void {
+  deadOperation(id: ConnectionId, operation: number, other: ConnectionId): void {
     this.dead.push({ id, operation });
+    if (other === id && operation !== RELAY_OPERATION) this.mistaken.push(id);
   }
 
   private note(id: ConnectionId, event: string): Seen {
