@@ -96,3 +96,25 @@ t.test(
     await inbound.idle();
   },
 );
+
+t.test('an upstream that was dialled for a silent client is not kept for one that speaks HTTP', async (t) => {
+  const application = await serve(t, ({ socket }) => {
+    socket.on('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'));
+    socket.on('end', () => socket.end());
+  });
+  const proxy = await startTestProxy(t, {
+    outbound: listenerFor('web'),
+    inbound: { ports: [{ listen: '127.0.0.1:0', port: application.address.port }] },
+    mesh: { 'web.yaml': serviceYaml('web', [{ address: application.address }]) },
+  });
+  for (const [turn, address] of proxy.listeners.entries()) {
+    const client = await dial(t, address);
+    const raced = await application.peer(2 * turn);
+    client.socket.write('GET / HTTP/1.1\r\nHost: web\r\n\r\n');
+    await until(() => client.text.endsWith('ok'), 'the answer');
+    await until(() => raced.closed, 'the end of the other connection');
+    t.equal(raced.receivedBytes, 0);
+    client.socket.destroy();
+  }
+  await proxy.idle();
+});
