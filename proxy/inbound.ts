@@ -245,6 +245,7 @@ export class Inbound implements OpeningOwner {
     }
     this.parts.http.detected(connection, protocol);
     if (protocol !== 'http1') return this.parts.forward.proceed(connection);
+    this.parts.forward.abandon(connection);
     const { clientIdentity } = connection;
     this.parts.http.start(connection, clientFields(clientIdentity), this.requestsOf(connection));
   }

@@ -169,8 +169,9 @@ export class Outbound implements OpeningOwner {
     const target = connection.target as Target | undefined;
     if (target !== undefined) target.opaque = protocol === 'opaque';
     this.http.detected(connection, protocol);
-    if (protocol === 'http1') this.http.start(connection, NO_BYTES);
-    else this.forward.proceed(connection);
+    if (protocol !== 'http1') return this.forward.proceed(connection);
+    this.forward.abandon(connection);
+    this.http.start(connection, NO_BYTES);
   }
 
   silent(connection: ProxyConnection): void {
