@@ -270,8 +270,8 @@ t.test('a port that demands identity', async (t) => {
   const { identities, api, proxy, application, address } = await startServerSide(t, 'all-authenticated');
   const web = await identities.make('web');
   const target = { host, sni: api.serverName };
-  const named = await runTlsClient(t, python, address.port, { ...filesOf(web), ...target, send: 'named' });
-  t.equal(named.data, 'named');
+  const named = await runTlsClient(t, python, address.port, { ...filesOf(web), ...target, send: '!named' });
+  t.equal(named.data, '!named');
   const nameless = await runTlsClient(t, python, address.port, {
     ca: web.paths.trustAnchors,
     ...target,
@@ -390,7 +390,7 @@ async function expectMovesOn(
   const { name, web, bad, good, fault, says } = options;
   const proxy = await startClientSide(t, web, [bad]);
   const client = connect({ port: proxy.listeners[0].port, host: '127.0.0.1' });
-  client.write('must not get anywhere');
+  client.write('!must not get anywhere');
   t.equal((await once(client, 'error'))[0].code, 'ECONNRESET', `${name}: refused`);
   t.match(await proxy.logged(says), { level: 'warn', direction: 'outbound', reason: 'upstream_tls' }, name);
   const failed = [...(await proxy.samples())].filter(
