@@ -169,7 +169,8 @@ if (rig !== undefined) {
       ...client,
       sni: SERVER,
       send: 'hi',
-      expect: 'end',
+      // More than comes: whoever says goodbye first may take the end that crosses it for an answer.
+      expect: 1_000,
     });
     t.match(asked, { secured: true, ended: 'eof', data: 'hi' });
     const honest = await startTlsServer(t, python, server);
