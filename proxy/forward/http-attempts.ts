@@ -103,7 +103,7 @@ export class HttpAttempts implements HttpConnectionsOwner {
     this.owner.adoptUpstream(upstream);
   }
 
-  /** A new connection can carry bytes. */
+  /** A connection can carry bytes. */
   upstreamReady(exchange: Exchange, upstream: HttpUpstream): void {
     this.send(exchange, upstream);
     this.owner.sent(exchange);
@@ -215,7 +215,7 @@ export class HttpAttempts implements HttpConnectionsOwner {
       if (pool.authorities !== undefined) this.countAt(exchange, pool.authorities);
       exchange.upstream = upstream;
       upstream.exchange = exchange;
-      if (waiting !== undefined) this.send(exchange, upstream);
+      if (waiting !== undefined) this.upstreamReady(exchange, upstream);
       return;
     }
   }
