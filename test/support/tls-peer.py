@@ -326,6 +326,8 @@ def server_work(peer):
 
 def context_of(options, server):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    # Some versions of Python let OpenSSL take the end of the connection for a goodbye.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     context.minimum_version = ssl.TLSVersion.TLSv1_2 if options.tls12 else ssl.TLSVersion.TLSv1_3
     if options.tls12:
         context.maximum_version = ssl.TLSVersion.TLSv1_2
