@@ -306,6 +306,7 @@ t.test('contexts that are dropped while they are in use', async (t) => {
   await until(() => client.text === 'still here', 'the echo');
   const late = connectTls(rig, address, {}, rig.client);
   await until(() => test.dead.length === 1, 'a refusal');
+  t.equal(test.dead.length, 1, 'who comes later is told');
   test.engine.reset(late.id);
   test.engine.reset(client.id);
   await nothingLeft(test);

@@ -170,6 +170,7 @@ t.test('bytes given back to a connection that is being read come again by themse
   await until(() => test.accepts[0]?.text === 'twice twice ', 'the same bytes again');
   peer.socket.end();
   await until(() => test.accepts[0].count('end') === 1, 'the end behind them');
+  t.equal(test.accepts[0].text, 'twice twice ', 'and no third time');
   test.engine.close(test.accepts[0].id);
   await nothingLeft(test);
 });

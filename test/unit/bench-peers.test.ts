@@ -14,7 +14,7 @@ import { loadResources } from '../../proxy/resources/load.ts';
 import { requirePeer } from '../support/peers.ts';
 
 interface Launched {
-  /** `one`, or which of a pair. */
+  /** `one` or `http`, or which of a pair. */
   readonly as: string;
   readonly folder: string;
   readonly launch: Launch;
@@ -44,15 +44,20 @@ function prepare(t: Test, as: string, makeLaunch: (route: Route) => Launch): Lau
 
 /** Everything a peer is started as, with its files where it looks for them. */
 function launchesOf(t: Test, peer: Peer, { client, server }: Identities): Launched[] {
-  const { one, pair } = peer;
+  const alone = { one: peer.one, http: peer.http };
+  const pairs = { '': peer.pair, 'http ': peer.httpPair };
   return [
-    ...(one === undefined ? [] : [prepare(t, 'one', one)]),
-    ...(pair === undefined
-      ? []
-      : [
-          prepare(t, 'client', (route) => pair.client(route, client, server)),
-          prepare(t, 'server', (route) => pair.server(route, server, client)),
-        ]),
+    ...Object.entries(alone).flatMap(([as, launch]) =>
+      launch === undefined ? [] : [prepare(t, as, launch)],
+    ),
+    ...Object.entries(pairs).flatMap(([as, pair]) =>
+      pair === undefined
+        ? []
+        : [
+            prepare(t, `${as}client`, (route) => pair.client(route, client, server)),
+            prepare(t, `${as}server`, (route) => pair.server(route, server, client)),
+          ],
+    ),
   ];
 }
 
@@ -99,7 +104,8 @@ t.test('programs', async (t) => {
   await t.test(
     'two ferrules: each with its identity, one expects the other, which asks for one',
     async (t) => {
-      const [, client, server] = launchesOf(t, peerNamed('ferrule'), identities);
+      const launched = launchesOf(t, peerNamed('ferrule'), identities);
+      const [client, server] = ['client', 'server'].map((end) => launched.find(({ as }) => as === end)!);
       const configOf = ({ folder }: Launched) =>
         loadConfig({ file: join(folder, 'ferrule.yaml'), env: {}, flags: {} });
       const source = { source: 'files' };
