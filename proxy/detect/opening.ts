@@ -92,9 +92,8 @@ export class Opening {
     if (search?.race && held.length === 0) {
       return connection.upstream === 0 ? this.owner.silent(connection) : this.decide(connection);
     }
-    // The end of the silence crossed the first bytes: they have their own time.
-    const crossed = performance.now() - connection.openingSinceMs < OPENING_MS / 2;
-    if (held.length > 0 && crossed) return this.engine.deadline(connection.client, OPENING_MS);
+    // The end of the silence came in one batch with the first bytes, which are looked at next and get their own time.
+    if (held.length > 0 && !connection.openingDue) return;
     if (connection.scanned > 0) return this.owner.stalled(connection, OPENING_MS);
     const what =
       held.length === 0

@@ -138,10 +138,7 @@ export class HttpAttempts implements HttpConnectionsOwner {
       return this.attempt(exchange, undefined);
     }
     const what = `the connection to ${endpoint.address} was lost (${errno === 0 ? 'closed' : errnoName(errno)}) before a response came`;
-    const why = exchange.idempotent
-      ? `, ${exchange.replays} times`
-      : '; the request may have been processed, and must not be sent twice';
-    this.owner.failed(exchange, 502, 'i/o', `${what}${why}`);
+    this.owner.failed(exchange, 502, 'i/o', `${what}${whyLost(exchange)}`);
   }
 
   /** The head of its final response is there. */
@@ -322,6 +319,12 @@ export class HttpAttempts implements HttpConnectionsOwner {
     exchange.upstream = undefined;
     endpoint.endRequest();
   }
+}
+
+/** Why a request that was lost is not sent again. */
+function whyLost({ idempotent, replayable, replays }: Exchange): string {
+  if (!idempotent) return '; the request may have been processed, and must not be sent twice';
+  return replayable ? `, ${replays} times in a row` : '; its body was too long to be kept and sent again';
 }
 
 /** For HTTP/1.0 clients that name none. */

@@ -40,7 +40,7 @@ export interface RequestOwner {
   requestBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number;
   /** What came cannot be understood; see problems.ts. `seenBytes`: of the head or trailer section that is too long. */
   requestProblem(exchange: Exchange, problem: number, seenBytes: number): void;
-  /** The client took too long over a head , a body, or its next request. */
+  /** The client took too long over a head, a body, or its next request. */
   requestLate(exchange: Exchange, part: RequestPart, afterMs: number): void;
   /** The client ended its side before its request was complete. */
   requestCut(exchange: Exchange): void;

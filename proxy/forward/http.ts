@@ -145,7 +145,6 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
 
   requestHead(exchange: Exchange, head: Head): void {
     exchange.begin(head);
-    if (this.draining.includes(exchange.connection.direction)) exchange.keepAlive = false;
     const path = pathOf(head);
     if (typeof path === 'number') return this.requestProblem(exchange, -path, 0);
     this.attempts.start(exchange, head, path);
@@ -295,7 +294,9 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     this.metrics.failed(connection.direction, reason);
     if (exchange.responseStarted) return this.brokenOff(exchange);
     this.unanswered(exchange);
-    if (!exchange.requestBody.done || exchange.phase === 'tunnel') exchange.keepAlive = false;
+    // HTTP/1.0 clients would have to be told that the connection goes on: it is not worth it.
+    const last = !exchange.requestBody.done || exchange.phase === 'tunnel' || exchange.minor === 0;
+    if (last || this.draining.includes(connection.direction)) exchange.keepAlive = false;
     const answer = { status, message };
     const close = !exchange.keepAlive;
     const bytes = encodeAnswer(answer, exchange.json, method === METHOD.head, close);

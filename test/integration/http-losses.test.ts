@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { at } from '../support/engine.ts';
 import { serve } from '../support/engine-peers.ts';
+import { sendRaw } from '../support/http.ts';
 import { startApplication } from '../support/http-application.ts';
 import { startRoutes } from '../support/http-routes.ts';
 import { eventually, listenerFor, serviceYaml, startTestProxy } from '../support/proxy.ts';
@@ -207,6 +208,17 @@ t.test('an endpoint that is removed finishes what it has', async (t) => {
   waiting[0]();
   t.equal((await first).status, 200);
   agent.destroy();
+  await proxy.idle();
+});
+
+t.test('an answer of the proxy is the last one of an HTTP/1.0 connection', async (t) => {
+  const proxy = await startTestProxy(t, {
+    outbound: listenerFor('app'),
+    mesh: { 'app.yaml': serviceYaml('app', [{ address: at('127.0.0.1:1') }]) },
+  });
+  const { ip, port } = proxy.listeners[0];
+  const { text } = await sendRaw(ip, port, 'GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n');
+  t.match(text, /^HTTP\/1\.1 502 [\s\S]*connection: close\r\n/);
   await proxy.idle();
 });
 
