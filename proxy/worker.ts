@@ -137,7 +137,8 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
         log.level = message.level;
         return;
       case 'identity':
-        return this.credentials.apply(message.identity);
+        if (this.credentials.apply(message.identity)) this.post({ type: 'identity-taken' });
+        return;
       case 'policies':
         return this.inbound.applyPolicies(policiesOf(message.policies), this.connectionsOf('inbound'));
       case 'draining':

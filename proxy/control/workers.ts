@@ -42,7 +42,7 @@ interface Member {
   readonly number: number;
   readonly metrics: Float64Array;
   readonly startedMs: number;
-  /** The last identity it could not use. */
+  /** The last identity it could not use, until it has one that it can. */
   refusal: IdentityRefusal | undefined;
 }
 
@@ -103,10 +103,9 @@ export class Workers {
 
   /** Why a worker cannot prove who we are at `nowMs` (since 1970); undefined when all can. */
   unproven(nowMs: number): string | undefined {
-    const newest = this.identity?.version;
     const refusal = [...this.living]
       .map((member) => member.refusal)
-      .find((each) => each !== undefined && each.version === newest && each.untilMs <= nowMs);
+      .find((each) => each !== undefined && each.untilMs <= nowMs);
     return refusal === undefined ? undefined : `identity: a worker has none it can use: ${refusal.problem}`;
   }
 
@@ -221,6 +220,9 @@ export class Workers {
         return member.thread.postMessage({ type: 'forgotten', slot: message.slot } satisfies ToWorker);
       case 'unlistened':
         return this.unlistened(member, message.side);
+      case 'identity-taken':
+        member.refusal = undefined;
+        return;
       case 'identity-refused':
         member.refusal = message;
         return this.onIdentityRefused(message.version);

@@ -116,6 +116,8 @@ export type FromWorker =
   | { readonly type: 'look-up'; readonly key: TargetKey }
   | { readonly type: 'release'; readonly key: TargetKey }
   | { readonly type: 'applied'; readonly key: TargetKey; readonly version: number }
+  /** Our newest identity is in use. */
+  | { readonly type: 'identity-taken' }
   /** Our identity of that version cannot be used; the one before it goes on until then (ms since 1970), 0 when there is none. */
   | {
       readonly type: 'identity-refused';

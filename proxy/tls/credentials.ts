@@ -29,8 +29,11 @@ export class Credentials {
     this.onRefused = onRefused;
   }
 
-  /** Main's newest identity, which it has checked; handshakes from now on use it. */
-  apply(identity: OwnIdentity): void {
+  /**
+   * Takes main's newest identity, which it has checked; handshakes from now on use it.
+   * @returns false when it cannot be used, of which `onRefused` was told
+   */
+  apply(identity: OwnIdentity): boolean {
     const { certificatePem, keyPem, trustAnchorsPem, serverName, notAfterMs, version } = identity;
     let context: TlsContext;
     try {
@@ -39,12 +42,14 @@ export class Credentials {
       // Going on with the one we have is better than a worker that throws, and takes its connections along, again and again.
       const problem = `OpenSSL does not take it: ${(error as Error).message}`;
       log.error(`identity: ${problem}`, { version });
-      return this.onRefused(version, problem, this.notAfterMs);
+      this.onRefused(version, problem, this.notAfterMs);
+      return false;
     }
     if (this.credential !== undefined) this.engine.dropContext(this.credential.context);
     this.credential = { context, serverName };
     this.notAfterMs = notAfterMs;
     if (log.debugEnabled) log.debug('identity', { serverName, version });
+    return true;
   }
 
   /** What to shake hands with; undefined without a certificate that is valid now. */

@@ -14,7 +14,7 @@ import { loadResources } from '../../proxy/resources/load.ts';
 import { requirePeer } from '../support/peers.ts';
 
 interface Launched {
-  /** `one` or `http`, or which of a pair. */
+  /** `one`, `http` or `balance`, or which of a pair. */
   readonly as: string;
   readonly folder: string;
   readonly launch: Launch;
@@ -44,7 +44,7 @@ function prepare(t: Test, as: string, makeLaunch: (route: Route) => Launch): Lau
 
 /** Everything a peer is started as, with its files where it looks for them. */
 function launchesOf(t: Test, peer: Peer, { client, server }: Identities): Launched[] {
-  const alone = { one: peer.one, http: peer.http };
+  const alone = { one: peer.one, http: peer.http, balance: peer.balance };
   const pairs = { '': peer.pair, 'http ': peer.httpPair };
   return [
     ...Object.entries(alone).flatMap(([as, launch]) =>
