@@ -3,9 +3,9 @@ import { isDeepStrictEqual } from 'node:util';
 import { type Config, describeConfig, type Json } from './config.ts';
 
 /**
- * What is in force once a running proxy has read `newer`: its policies and log level; everything else stays as it is in force
- * now. A listener keeps its place, and has the policy `newer` gives to the same `listen` and `port`; one that `newer` no longer
- * has goes on with its policy until the restart that closes it.
+ * What is in force once a running proxy has read `newer`: its policies, log level and access log; everything else stays as it
+ * is in force now. A listener keeps its place, and has the policy `newer` gives to the same `listen` and `port`; one that `newer`
+ * no longer has goes on with its policy until the restart that closes it.
  */
 export function takeOver(inForce: Config, newer: Config): Config {
   const { defaultPolicy, clusterNetworks } = newer.inbound;
@@ -20,7 +20,7 @@ export function takeOver(inForce: Config, newer: Config): Config {
   return {
     ...inForce,
     inbound: { ...inForce.inbound, defaultPolicy, clusterNetworks, ports },
-    log: { ...inForce.log, level: newer.log.level },
+    log: { ...inForce.log, level: newer.log.level, access: newer.log.access },
   };
 }
 

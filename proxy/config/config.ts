@@ -1,6 +1,7 @@
 /** The configuration as the rest of the proxy sees it: typed, complete, immutable. */
 import { Cidr, SocketAddress } from '../core/address.ts';
 import type { LogFormat, LogLevel } from '../core/log.ts';
+import type { AccessLogSetting } from '../model/access.ts';
 import type { Policy } from '../model/policy.ts';
 import type { TargetKey } from '../model/target.ts';
 
@@ -80,7 +81,11 @@ export interface Config {
     /** Milliseconds new connections are still taken after SIGTERM, at most `graceMs`. */
     readonly drainDelayMs: number;
   };
-  readonly log: { readonly level: LogLevel; readonly format: LogFormat };
+  readonly log: {
+    readonly level: LogLevel;
+    readonly format: LogFormat;
+    readonly access: AccessLogSetting;
+  };
 }
 
 /** JSON, as `/config` shows it. */

@@ -15,7 +15,7 @@ const SECTIONS: Readonly<Record<string, string>> = {
   inbound: 'Connections of others to the application.',
   admin: 'The admin server.',
   shutdown: 'What happens after SIGTERM.',
-  log: 'What is written to standard error.',
+  log: 'What is written to standard error, and of requests to standard output.',
 };
 
 /** The text of `ferrule proxy --print-config`: a file that, loaded, changes nothing. */

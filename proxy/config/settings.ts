@@ -4,6 +4,7 @@
  */
 import { parseSocketAddress, type SocketAddress } from '../core/address.ts';
 import { LOG_LEVELS } from '../core/log.ts';
+import { ACCESS_LOGS } from '../model/access.ts';
 import { POLICIES } from '../model/policy.ts';
 import * as kinds from './kinds.ts';
 import { list, optional, record, required, type Shape, scalar } from './shapes.ts';
@@ -211,6 +212,11 @@ export const SETTINGS = {
       `The log on standard error: ${LOG_LEVELS.join(', ')}.`,
     ),
     format: setting(scalar(kinds.choice(['text', 'json'])), 'text', 'text or json, one line per event.'),
+    access: setting(
+      scalar(kinds.choice(ACCESS_LOGS)),
+      'off',
+      'The access log on standard output, one line per HTTP request of either side:\noff, apache (combined format), json.',
+    ),
   },
 } as const;
 

@@ -8,6 +8,9 @@ import type { ConnectionId, Engine } from '../native/engine.ts';
 /** What `writeChunkHeader` needs at most. */
 const CHUNK_HEADER_BYTES = 16;
 
+/** What is less comes in a few reads, which cost no more than telling the engine, and hearing of it. */
+const MIN_PASSED = 64 * 1024;
+
 const CR = 0x0d;
 const LF = 0x0a;
 
@@ -34,8 +37,20 @@ export function passBody(
     body.remaining -= end - from;
     body.done = body.remaining === 0;
   }
+  body.content += end - from;
   body.handed += sendData(engine, bytes, from, end, target, chunked);
   return end;
+}
+
+/**
+ * Leaves the rest of a long body to the engine, which moves it in larger pieces and without a word. Only for a body that goes on
+ * as it comes, from a connection that is linked to its receiver.
+ */
+export function passRest(engine: Engine, body: MessageBody, source: ConnectionId): void {
+  if (body.kind !== BODY.length || (body.remaining < MIN_PASSED && !body.passing)) return;
+  // Once more after bytes that were on their way already.
+  body.passing = body.remaining > 0;
+  engine.pass(source, body.remaining);
 }
 
 /** Ends a body that is sent in chunks. @returns bytes that were handed to the engine */
@@ -60,6 +75,7 @@ function passChunks(
   while (at < to && !chunks.done) {
     at = chunks.next(bytes, at, to);
     if (at < 0) return at;
+    body.content += chunks.dataEnd - chunks.dataStart;
     body.handed += sendData(engine, bytes, chunks.dataStart, chunks.dataEnd, target, chunked);
   }
   body.done = chunks.done;

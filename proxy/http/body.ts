@@ -10,16 +10,29 @@ export class MessageBody {
   remaining = 0;
   /** Bytes that were passed on so far, framing included: not those that came where the framing is written anew. */
   handed = 0;
+  /** Bytes of content that were passed on so far, without any framing. */
+  content = 0;
   done = true;
+  /** All the rest is on its way without us. */
+  passing = false;
   private reader: ChunkedReader | undefined;
 
   /** @param length in bytes, for BODY.length only */
   start(kind: number, length: number): void {
     this.kind = kind;
     this.remaining = length;
-    this.handed = 0;
+    this.handed = this.content = 0;
     this.done = kind === BODY.none;
+    this.passing = false;
     if (kind === BODY.chunked) this.chunks.reset();
+  }
+
+  /** The rest has been passed on as it came. */
+  passed(): void {
+    this.handed += this.remaining;
+    this.remaining = 0;
+    this.passing = false;
+    this.done = true;
   }
 
   /** Reads the chunks. */

@@ -16,22 +16,26 @@ function withPorts(...ports: readonly (readonly [listen: string, port: number, p
 
 const policies = ({ inbound }: Config) => inbound.ports.map(({ policy }) => policy);
 
-t.test('policies, cluster networks and the log level are taken over, nothing else', async (t) => {
-  const [network] = [Cidr.parse('10.0.0.0/8')!];
-  const newer: Config = {
-    ...defaults,
-    workers: 3,
-    inbound: { ...defaults.inbound, defaultPolicy: 'deny', clusterNetworks: [network], opaquePorts: [1] },
-    log: { level: 'debug', format: 'json' },
-  };
-  const next = takeOver(defaults, newer);
-  t.strictSame(changedSettings(defaults, next), [
-    'inbound.defaultPolicy',
-    'inbound.clusterNetworks',
-    'log.level',
-  ]);
-  t.strictSame(changedSettings(next, newer), ['inbound.opaquePorts', 'workers', 'log.format']);
-});
+t.test(
+  'policies, cluster networks, the log level and the access log are taken over, nothing else',
+  async (t) => {
+    const [network] = [Cidr.parse('10.0.0.0/8')!];
+    const newer: Config = {
+      ...defaults,
+      workers: 3,
+      inbound: { ...defaults.inbound, defaultPolicy: 'deny', clusterNetworks: [network], opaquePorts: [1] },
+      log: { level: 'debug', format: 'json', access: 'json' },
+    };
+    const next = takeOver(defaults, newer);
+    t.strictSame(changedSettings(defaults, next), [
+      'inbound.defaultPolicy',
+      'inbound.clusterNetworks',
+      'log.level',
+      'log.access',
+    ]);
+    t.strictSame(changedSettings(next, newer), ['inbound.opaquePorts', 'workers', 'log.format']);
+  },
+);
 
 t.test('listeners keep their places and get the policy of the same address and port', async (t) => {
   const start = withPorts(

@@ -45,7 +45,7 @@ t.test('without anything, the documented defaults', async (t) => {
     admin: { listen: ['0.0.0.0:4191', '[::]:4191'], tokenFile: null },
     workers: 1,
     shutdown: { graceMs: 30_000, drainDelayMs: 5000 },
-    log: { level: 'info', format: 'text' },
+    log: { level: 'info', format: 'text', access: 'off' },
   });
 });
 
@@ -113,7 +113,7 @@ inbound:
 admin: { listen: 127.0.0.1:0, tokenFile: run/token }
 workers: 64
 shutdown: { grace: 2m, drainDelay: 0s }
-log: { level: debug, format: json }
+log: { level: debug, format: json, access: apache }
 `,
   );
   const folder = t.testdirName;
@@ -149,7 +149,7 @@ log: { level: debug, format: json }
     admin: { listen: ['127.0.0.1:0'], tokenFile: `${folder}/run/token` },
     workers: 64,
     shutdown: { graceMs: 120_000, drainDelayMs: 0 },
-    log: { level: 'debug', format: 'json' },
+    log: { level: 'debug', format: 'json', access: 'apache' },
   });
 });
 
