@@ -24,14 +24,14 @@ import type { PeerIdentity } from './core/identity.ts';
 import { IdleCache } from './core/idle-cache.ts';
 import { LineBudget } from './core/line-budget.ts';
 import { log } from './core/log.ts';
-import { Opening, type OpeningOwner, type Protocol } from './detect/opening.ts';
+import { Opening, type OpeningOwner } from './detect/opening.ts';
 import type { HttpForward } from './forward/http.ts';
 import type { TcpForward } from './forward/tcp.ts';
 import { HttpSeries } from './metrics/http.ts';
 import type { OpeningMetrics } from './metrics/opening.ts';
 import type { MetricsSlab } from './metrics/slab.ts';
 import { destinationLabels, sourceLabels, TransportSeries } from './metrics/transport.ts';
-import { NO_BYTES, type OpeningSearch, ProxyConnection } from './model/connection.ts';
+import { NO_BYTES, type OpeningSearch, type Protocol, ProxyConnection } from './model/connection.ts';
 import { Endpoint } from './model/endpoint.ts';
 import type { PolicyMessage, PortPlace } from './model/messages.ts';
 import type { Policy } from './model/policy.ts';
@@ -85,6 +85,7 @@ export interface InboundParts {
 
 /** One address and port of the application. */
 interface ApplicationPort {
+  readonly key: string;
   readonly destination: SocketAddress;
   /** Of the clients' side, by what their TLS was. */
   readonly series: Map<string, TransportSeries>;
@@ -456,7 +457,16 @@ export class Inbound implements OpeningOwner {
     });
     const picker = new InOrder(endpoints);
     const maps = { series: new Map(), requests: new Map() };
-    return { destination, ...maps, endpoints, picker, opaque: false, users: 0, usedMs: 0 };
+    return {
+      key: destination.toString(),
+      destination,
+      ...maps,
+      endpoints,
+      picker,
+      opaque: false,
+      users: 0,
+      usedMs: 0,
+    };
   }
 }
 

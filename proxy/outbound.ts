@@ -19,12 +19,12 @@ import {
   type SocketAddress,
 } from './core/address.ts';
 import { log } from './core/log.ts';
-import { Opening, type OpeningOwner, type Protocol } from './detect/opening.ts';
+import { Opening, type OpeningOwner } from './detect/opening.ts';
 import type { HttpForward } from './forward/http.ts';
 import type { TcpForward } from './forward/tcp.ts';
 import type { MetricsSlab } from './metrics/slab.ts';
 import { destinationLabels, sourceLabels, TransportSeries } from './metrics/transport.ts';
-import { NO_BYTES, ProxyConnection } from './model/connection.ts';
+import { NO_BYTES, type Protocol, ProxyConnection } from './model/connection.ts';
 import { Endpoint } from './model/endpoint.ts';
 import type { SpineOwner } from './model/spine.ts';
 import type { EndpointSnapshot, Labels, TargetKey, TargetSnapshot } from './model/target.ts';
@@ -234,19 +234,13 @@ export class Outbound implements OpeningOwner {
       const message = `no discovery source knows ${target.key}`;
       return this.owner.refuse(connection, 'unknown_destination', message);
     }
-    if (snapshot.kind === 'service' && snapshot.endpoints.length === 0) {
-      return this.owner.refuse(connection, 'no_endpoints', `service ${snapshot.name} has no endpoints`);
-    }
-    if (target.picker === undefined) return this.refuseEndpoints(connection, target, snapshot);
+    // Of a service without any, requests wait for one; everything else is refused when it is to be dialled.
+    if (target.endpoints.length === 0 && endpointsOf(target, snapshot).length > 0)
+      return this.refuseEndpoints(connection, target, snapshot);
     this.engine.deadline(connection.client, 0);
     connection.picker = target.picker;
-    if (this.isOpaque(target, snapshot)) return this.forward.proceed(connection);
+    if (this.settings.opaquePorts.has(portOf(target))) return this.forward.proceed(connection);
     this.opening.start(connection, { tls: false, http: true, race: true, atOnce: target.opaque });
-  }
-
-  private isOpaque(target: Target, snapshot: TargetSnapshot): boolean {
-    const port = target.destination?.port ?? endpointsOf(target, snapshot)[0]?.port;
-    return this.settings.opaquePorts.has(port);
   }
 
   /** Endpoints there are, but none that may be dialled. */
@@ -277,7 +271,8 @@ export class Outbound implements OpeningOwner {
     });
     for (const endpoint of gone) this.retire(endpoint);
     target.endpoints = balancer.endpoints;
-    target.picker = usable.length > 0 ? balancer : undefined;
+    target.picker = balancer;
+    if (usable.length > 0) this.http.endpointsCame(balancer);
     if (log.debugEnabled)
       log.debug('target', { target: target.key, kind: snapshot.kind, endpoints: usable.length });
   }
@@ -322,6 +317,11 @@ function endpointsOf(target: Target, snapshot: TargetSnapshot): readonly Endpoin
         : [{ ip: destination.ip, port: destination.port, weight: 1, labels: {} }];
     }
   }
+}
+
+/** The port the client asked for: of a service its own, not that of its endpoints. */
+function portOf({ key, destination }: Target): number {
+  return destination?.port ?? Number(key.slice(key.lastIndexOf(':') + 1));
 }
 
 /** Where an endpoint is dialled. */

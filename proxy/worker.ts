@@ -87,7 +87,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     const tlsClient = new TlsClient(this.engine, this.credentials, this.handshakes);
     const dialler = new Dialler(this.engine, redirected, tlsClient);
     this.forward = new TcpForward(this.engine, dialler, this);
-    this.http = new HttpForward(this.engine, this.slab, dialler, this);
+    this.http = new HttpForward(this.engine, this.slab, dialler, settings.worker, this);
     const own = settings.ownAddresses.map((text) => required(parseSocketAddress(text), text));
     const parts = {
       engine: this.engine,
@@ -145,6 +145,12 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
         this.http.draining = message.sides;
         if (message.sides.includes('outbound')) this.http.closeIdle(this.connectionsOf('outbound'));
         return;
+      case 'explain':
+        return this.post({
+          type: 'explained',
+          call: message.call,
+          explanations: this.http.explain(message.sequence),
+        });
       case 'unlisten':
         this.unlisten(message.side);
         this.http.closeIdle(this.connectionsOf(message.side));
@@ -274,6 +280,12 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       log.info('accepting again', { listener: this.roles.get(listener)?.kind, ...line });
   }
 
+  passed(id: ConnectionId): void {
+    const user = this.sockets[indexOf(id)];
+    if (user?.kind === 'upstream') this.http.upstreamPassed(user);
+    else if (user !== undefined) this.http.clientPassed(user);
+  }
+
   // Readers are linked to whom they feed, so that they wait by themselves.
   blocked(): void {}
   drained(): void {}
@@ -303,6 +315,8 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   }
 
   gaveUp(connection: ProxyConnection, reason: RefusalReason, detail: string): void {
+    if (reason === 'no_endpoints')
+      return this.refuse(connection, reason, `service ${connection.target?.key} has no endpoints`);
     const promise = reason === 'connect' ? '' : '; an endpoint with an identity is never sent in plaintext';
     this.refuse(connection, reason, `no endpoint could be reached; last: ${detail}${promise}`);
   }

@@ -5,10 +5,10 @@
  * A silent client does not hold anything up: the upstream is dialled as well, and whoever speaks first decides (MySQL, SMTP
  * and others speak first).
  */
-import type { OpeningSearch, ProxyConnection } from '../model/connection.ts';
+import type { OpeningSearch, Protocol, ProxyConnection } from '../model/connection.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 import { readClientHello } from './client-hello.ts';
-import { type Opened, readProtocol } from './protocol.ts';
+import { readProtocol } from './protocol.ts';
 
 /** How long a client may be silent before the upstream is dialled as well, in ms: DESIGN section 4. */
 const SILENCE_MS = 50;
@@ -18,9 +18,6 @@ const SILENCE_MS = 50;
  * Linkerd's.
  */
 const OPENING_MS = 10_000;
-
-/** What a client speaks, where it is not TLS for us. */
-export type Protocol = Exclude<Opened, 'more'>;
 
 /** What the spine is told. */
 export interface OpeningOwner {
@@ -51,7 +48,7 @@ export class Opening {
   /** Starts reading. What is held already counts; see `decide`. */
   start(connection: ProxyConnection, search: OpeningSearch): void {
     connection.stage = 'opening';
-    connection.openingSinceMs = performance.now();
+    connection.openingSinceMs = this.engine.nowMs();
     connection.search = search;
     connection.openingDue = false;
     connection.scanned = 0;
@@ -123,7 +120,7 @@ export class Opening {
 
   /** A greeting must not overtake a ClientHello: whoever speaks TLS speaks at once, and could not make sense of it. */
   private serverFirst(connection: ProxyConnection): void {
-    const quietMs = performance.now() - connection.openingSinceMs;
+    const quietMs = this.engine.nowMs() - connection.openingSinceMs;
     if (connection.search?.tls === true && quietMs < SILENCE_MS) {
       return this.engine.deadline(connection.client, Math.ceil(SILENCE_MS - quietMs));
     }

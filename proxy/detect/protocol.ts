@@ -6,9 +6,10 @@
  * Wider than what the codec takes: empty lines before it, other versions and tabs are for the codec to refuse. Passed on
  * as opaque they could reach a server that takes them for a request, with fields in it that only we may set.
  */
+import type { Protocol } from '../model/connection.ts';
 
 /** What the first bytes are; `more` while they may become HTTP. */
-export type Opened = 'http1' | 'http2' | 'opaque' | 'more';
+export type Opened = Protocol | 'more';
 
 /** Longer ones are not methods: the longest registered one has 17 letters (UPDATEREDIRECTREF). */
 const MAX_METHOD = 32;

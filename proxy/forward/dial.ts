@@ -56,7 +56,7 @@ export class Dialler {
     const upstream = this.engine.connect(endpoint.address, this.track && outbound);
     if (upstream <= 0) {
       const errno = -upstream;
-      recordFailure(endpoint, errno);
+      this.recordFailure(endpoint, errno);
       return { errno, detail: `${endpoint.address}: ${errnoName(errno)}`, reason: 'connect' };
     }
     endpoint.hold();
@@ -122,7 +122,7 @@ export class Dialler {
       dialling.established = false;
       endpoint.series.closed(errno);
     } else if (blame) {
-      recordFailure(endpoint, why);
+      this.recordFailure(endpoint, why);
     }
     endpoint.letGo();
     return {
@@ -133,16 +133,16 @@ export class Dialler {
   }
 
   private ready(dialling: Dialling, endpoint: Endpoint, micros: number): boolean {
-    endpoint.connected(micros / 1000, performance.now());
+    endpoint.connected(micros / 1000, this.engine.nowMs());
     endpoint.series.opened();
     dialling.established = true;
     dialling.upstreamStage = 'ready';
     return true;
   }
-}
 
-function recordFailure(endpoint: Endpoint, errno: number): void {
-  // As if the connect had taken the whole time of a try: others are preferred until that fades.
-  endpoint.connectFailed(TRY_MS, performance.now());
-  endpoint.series.connectFailed(errno);
+  private recordFailure(endpoint: Endpoint, errno: number): void {
+    // As if the connect had taken the whole time of a try: others are preferred until that fades.
+    endpoint.connectFailed(TRY_MS, this.engine.nowMs());
+    endpoint.series.connectFailed(errno);
+  }
 }

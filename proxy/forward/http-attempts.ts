@@ -11,14 +11,17 @@ import { CONNECTION, headRoom, WriteOptions, writeRequestHead } from '../http/wr
 import type { HttpAuthorities } from '../metrics/http-authorities.ts';
 import type { HttpErrorReason } from '../metrics/http-worker.ts';
 import type { MetricsSlab } from '../metrics/slab.ts';
-import { NO_BYTES, NO_ENDPOINTS } from '../model/connection.ts';
+import { NO_ENDPOINTS } from '../model/connection.ts';
+import type { Decision } from '../model/decision.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import { type Exchange, type HttpPool, HttpUpstream } from '../model/exchange.ts';
+import type { EndpointPicker } from '../model/pick.ts';
 import type { Engine } from '../native/engine.ts';
 import type { DialFailure, Dialler } from './dial.ts';
-import { passBody } from './http-body.ts';
+import { passBody, passRest } from './http-body.ts';
 import { HttpConnections, type HttpConnectionsOwner } from './http-connections.ts';
 import { BLOCK_BYTES, Retained } from './retained.ts';
+import { Waiting, type WaitingOwner } from './waiting.ts';
 
 /**
  * A request that must not be sent twice goes out on a connection that was useful this short a time ago, in ms, or on a new
@@ -43,36 +46,35 @@ export interface AttemptsOwner {
   sent(exchange: Exchange): void;
   /** It cannot be saved. */
   failed(exchange: Exchange, status: number, reason: HttpErrorReason, message: string): void;
+  /** So many more requests wait for an endpoint, or fewer. */
+  waitingChanged(by: number): void;
   /** The response broke off in the middle. */
   brokenOff(exchange: Exchange): void;
 }
 
 /** Sends the requests of one worker. */
-export class HttpAttempts implements HttpConnectionsOwner {
+export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
   readonly connections: HttpConnections;
   private readonly engine: Engine;
   private readonly owner: AttemptsOwner;
   private readonly retained: Retained;
+  private readonly waiting: Waiting;
   private readonly options = new WriteOptions();
-  /** Of the request that is being started. */
-  private head: Head | undefined;
 
   constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, owner: AttemptsOwner) {
     this.engine = engine;
     this.owner = owner;
     this.connections = new HttpConnections(engine, slab, dialler, this);
     this.retained = new Retained(engine);
+    this.waiting = new Waiting(this);
   }
 
   /** Sends a request whose head has just been read. `path`: its canonical form, where that is another. */
-  start(exchange: Exchange, head: Head, path: Uint8Array | null): void {
+  start(exchange: Exchange, head: Head, path: Uint8Array | null, nowMs: number): void {
     exchange.tried = NO_ENDPOINTS;
     exchange.replays = 0;
-    exchange.startedMs = performance.now();
     this.keepHead(exchange, head, path);
-    this.head = head;
-    this.attempt(exchange, undefined);
-    this.head = undefined;
+    this.attempt(exchange, undefined, nowMs);
   }
 
   /** Passes bytes of its body on. @returns where they ended: `from` while there is nowhere to send them; below 0: a problem */
@@ -95,8 +97,34 @@ export class HttpAttempts implements HttpConnectionsOwner {
     if (exchange.idempotent) this.retained.keepBody(exchange, bytes, from, end);
     else exchange.replayable = false;
     if (!requestBody.done) this.linkRequest(exchange, upstream);
-    else if (exchange.requestLinked) this.unlinkRequest(exchange);
+    if (!exchange.replayable) passRest(this.engine, requestBody, exchange.connection.client);
+    if (requestBody.done && exchange.requestLinked) this.unlinkRequest(exchange);
     return end;
+  }
+
+  /** The rest of its body has gone out. */
+  passed(exchange: Exchange): void {
+    const { requestBody, upstream } = exchange;
+    if (upstream !== undefined) upstream.handed += requestBody.remaining;
+    requestBody.passed();
+    if (exchange.requestLinked) this.unlinkRequest(exchange);
+  }
+
+  /** Discovery has endpoints where there may have been none: requests that waited go on. */
+  endpointsCame(picker: EndpointPicker): void {
+    this.waiting.endpointsCame(picker);
+  }
+
+  attemptAgain(exchange: Exchange): void {
+    this.attempt(exchange, undefined, this.engine.nowMs());
+  }
+
+  waitingChanged(by: number): void {
+    this.owner.waitingChanged(by);
+  }
+
+  failed(exchange: Exchange, status: number, reason: HttpErrorReason, message: string): void {
+    this.owner.failed(exchange, status, reason, message);
   }
 
   adoptUpstream(upstream: HttpUpstream): void {
@@ -112,9 +140,11 @@ export class HttpAttempts implements HttpConnectionsOwner {
   /** A new connection could not be opened. */
   dialFailed(exchange: Exchange, endpoint: Endpoint, failure: DialFailure): void {
     this.letGo(exchange, endpoint);
+    exchange.decision?.attempted('not reached', failure.detail);
     exchange.tried = [...exchange.tried, endpoint];
-    if (performance.now() - exchange.startedMs >= TOTAL_MS) return this.giveUp(exchange, failure);
-    this.attempt(exchange, failure);
+    const nowMs = this.engine.nowMs();
+    if (nowMs - exchange.startedMs >= TOTAL_MS) return this.giveUp(exchange, failure);
+    this.attempt(exchange, failure, nowMs);
   }
 
   /** Its connection ended in the middle. `written`: bytes of it that the kernel took. */
@@ -128,23 +158,29 @@ export class HttpAttempts implements HttpConnectionsOwner {
     this.letGo(exchange, endpoint);
     if (exchange.requestLinked) this.unlinkRequest(exchange);
     if (exchange.responseStarted) return this.owner.brokenOff(exchange);
-    const nowMs = performance.now();
+    const nowMs = this.engine.nowMs();
+    const what = `the connection to ${endpoint.address} was lost (${errno === 0 ? 'closed' : errnoName(errno)}) before a response came`;
+    exchange.decision?.attempted('lost', what);
     // A kept connection that its server closed meanwhile says nothing of the endpoint.
     if (upstream.served === 0) endpoint.requestFailed(nowMs - exchange.startedMs, nowMs);
     const unprocessed = written <= upstream.handedBefore;
     const again = exchange.replayable && (unprocessed || exchange.idempotent);
     if (again && exchange.replays++ < MAX_REPLAYS) {
       upstream.pool.metrics.replayed(upstream.served > 0 ? 'closed_idle' : 'closed_before_response');
-      return this.attempt(exchange, undefined);
+      return this.attempt(exchange, undefined, nowMs);
     }
-    const what = `the connection to ${endpoint.address} was lost (${errno === 0 ? 'closed' : errnoName(errno)}) before a response came`;
     this.owner.failed(exchange, 502, 'i/o', `${what}${whyLost(exchange)}`);
   }
 
   /** The head of its final response is there. */
   answered(exchange: Exchange, upstream: HttpUpstream): void {
-    const nowMs = performance.now();
+    const { decision } = exchange;
+    const nowMs = this.engine.nowMs();
     upstream.endpoint?.answered(nowMs - exchange.startedMs, nowMs);
+    if (decision !== undefined) {
+      decision.attempted('answered', '');
+      decision.answeredMs = nowMs;
+    }
     this.retained.release(exchange);
   }
 
@@ -160,6 +196,7 @@ export class HttpAttempts implements HttpConnectionsOwner {
   abandon(exchange: Exchange): void {
     const { upstream } = exchange;
     this.retained.release(exchange);
+    this.waiting.remove(exchange);
     if (upstream === undefined) return;
     this.detach(exchange, upstream);
     // One that is not there yet is good for the next request.
@@ -188,59 +225,60 @@ export class HttpAttempts implements HttpConnectionsOwner {
   /** Its response cannot be understood. */
   spoiled(exchange: Exchange, upstream: HttpUpstream, problem: string): void {
     const { endpoint } = upstream;
-    endpoint?.requestFailed(performance.now() - exchange.startedMs, performance.now());
+    const nowMs = this.engine.nowMs();
+    endpoint?.requestFailed(nowMs - exchange.startedMs, nowMs);
+    exchange.decision?.attempted('not understood', problem);
     const message = `the response of ${endpoint?.address} cannot be understood: ${problem}`;
     this.owner.failed(exchange, 502, 'bad_response', message);
   }
 
-  private attempt(exchange: Exchange, last: DialFailure | undefined): void {
+  private attempt(exchange: Exchange, last: DialFailure | undefined, nowMs: number): void {
+    const { decision, connection } = exchange;
+    if (decision === undefined) return;
     let failure = last;
     for (;;) {
-      const endpoint = this.next(exchange, failure?.errno ?? 0);
-      if (endpoint === undefined) return this.giveUp(exchange, failure);
+      const endpoint = this.next(exchange, failure?.errno ?? 0, nowMs);
+      if (endpoint === undefined) return this.noEndpoint(exchange, failure);
       const pool = this.connections.poolOf(endpoint);
-      const waiting = this.waiting(exchange, pool);
-      const upstream = waiting ?? this.connections.open(endpoint, exchange);
+      const kept = this.kept(exchange, pool);
+      decision.attempt(endpoint, connection.picker?.last, kept?.served ?? -1, nowMs);
+      const upstream = kept ?? this.connections.open(pool, endpoint, exchange, nowMs);
       if (!(upstream instanceof HttpUpstream)) {
         failure = upstream;
+        decision.attempted('not reached', failure.detail);
         exchange.tried = [...exchange.tried, endpoint];
         if (failure.errno === ERRNO.emfile || failure.errno === ERRNO.enfile)
           return this.giveUp(exchange, failure);
         continue;
       }
       endpoint.beginRequest();
-      if (pool.authorities !== undefined) this.countAt(exchange, pool.authorities);
+      if (pool.authorities !== undefined) this.countAt(exchange, decision, pool.authorities);
       exchange.upstream = upstream;
       upstream.exchange = exchange;
-      if (waiting !== undefined) this.upstreamReady(exchange, upstream);
+      if (kept !== undefined) this.upstreamReady(exchange, upstream);
       return;
     }
   }
 
   /** Counts the request as one to this destination, and no longer to another one. */
-  private countAt(exchange: Exchange, authorities: HttpAuthorities): void {
+  private countAt(exchange: Exchange, decision: Decision, authorities: HttpAuthorities): void {
     const before = exchange.series;
-    const { head } = this;
-    const series =
-      head === undefined
-        ? authorities.of(before?.authority ?? NO_BYTES, 0, before?.authority.length ?? 0)
-        : authorities.of(head.bytes, head.authorityStart, head.authorityEnd);
+    const series = authorities.of(decision.text, 0, decision.authorityLength);
     if (series === before) return;
     before?.abandoned();
     series.requested();
     exchange.series = series;
   }
 
-  private waiting(exchange: Exchange, pool: HttpPool): HttpUpstream | undefined {
+  private kept(exchange: Exchange, pool: HttpPool): HttpUpstream | undefined {
     // After a loss others that waited as long may be as dead.
     if (exchange.replays > 0) return undefined;
     const sinceMs = exchange.idempotent ? 0 : exchange.startedMs - RECENT_MS;
     return this.connections.waiting(pool, sinceMs);
   }
 
-  private next(exchange: Exchange, lastErrno: number): Endpoint | undefined {
+  private next(exchange: Exchange, lastErrno: number, nowMs: number): Endpoint | undefined {
     if (exchange.tried.length >= MAX_TRIES) return undefined;
-    const nowMs = performance.now();
     const { picker } = exchange.connection;
     const endpoint = picker?.pickForRequest(exchange.tried, nowMs);
     if (endpoint !== undefined || lastErrno !== ERRNO.etimedout) return endpoint;
@@ -249,10 +287,15 @@ export class HttpAttempts implements HttpConnectionsOwner {
     return picker?.pickForRequest(exchange.tried, nowMs);
   }
 
-  private giveUp(exchange: Exchange, failure: DialFailure | undefined): void {
+  private noEndpoint(exchange: Exchange, failure: DialFailure | undefined): void {
+    const { picker } = exchange.connection;
+    if (failure !== undefined) this.giveUp(exchange, failure);
+    // After a loss there may be none that was not tried, too.
+    else if (picker !== undefined) this.waiting.add(exchange, picker);
+  }
+
+  private giveUp(exchange: Exchange, failure: DialFailure): void {
     const { tried } = exchange;
-    if (failure === undefined)
-      return this.owner.failed(exchange, 503, 'failfast', 'there is no endpoint to send the request to');
     const count = tried.length === 1 ? '' : ` (${tried.length} endpoints were tried)`;
     const status = failure.errno === ERRNO.etimedout ? 504 : 502;
     this.owner.failed(
@@ -270,6 +313,7 @@ export class HttpAttempts implements HttpConnectionsOwner {
     this.retained.sendHead(exchange, upstream.upstream, !exchange.requestBody.done);
     if (exchange.keptBody.length > 0) this.sendBodyAgain(exchange, upstream);
     upstream.sentFlush = exchange.sentFlush = this.engine.flushes;
+    if (exchange.decision !== undefined) exchange.decision.sentMs = this.engine.nowMs();
   }
 
   /** It is kept as it came, and framed anew. */

@@ -81,10 +81,9 @@ export class HttpConnections {
   }
 
   /** A new one for the exchange; or why there cannot be one. */
-  open(endpoint: Endpoint, exchange: Exchange): HttpUpstream | DialFailure {
-    const pool = this.poolOf(endpoint);
+  open(pool: HttpPool, endpoint: Endpoint, exchange: Exchange, nowMs: number): HttpUpstream | DialFailure {
     const age = MAX_AGE_MS * (1 + AGE_JITTER * (2 * Math.random() - 1));
-    const upstream = new HttpUpstream(pool, IDLE_MS, performance.now() + age);
+    const upstream = new HttpUpstream(pool, IDLE_MS, nowMs + age);
     const failure = this.dialler.open(upstream, endpoint, exchange.connection.direction === 'outbound');
     if (failure !== undefined) return failure;
     upstream.exchange = exchange;
@@ -98,7 +97,7 @@ export class HttpConnections {
    * @param saidMs how long the server says it waits for the next; below 0 when it says nothing
    */
   give(upstream: HttpUpstream, saidMs: number): void {
-    const nowMs = performance.now();
+    const nowMs = this.engine.nowMs();
     upstream.exchange = undefined;
     upstream.served++;
     upstream.usedMs = nowMs;
@@ -168,7 +167,7 @@ export class HttpConnections {
     this.engine.count(upstream.upstream, endpoint.series.readSlot, endpoint.series.writeSlot);
     this.engine.resume(upstream.upstream);
     upstream.handed = endpoint.tls?.header.length ?? 0;
-    upstream.usedMs = performance.now();
+    upstream.usedMs = this.engine.nowMs();
     if (exchange !== undefined) return this.owner.upstreamReady(exchange, upstream);
     // Whoever asked for it has gone; the next one will be glad.
     this.give(upstream, -1);

@@ -12,13 +12,18 @@ import { CONNECTION, headRoom, WriteOptions, writeResponseHead } from '../http/w
 import type { HttpSeries } from '../metrics/http.ts';
 import { type HttpErrorReason, HttpWorkerMetrics } from '../metrics/http-worker.ts';
 import type { MetricsSlab } from '../metrics/slab.ts';
-import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
+import { NO_BYTES, type Protocol, type ProxyConnection } from '../model/connection.ts';
+import type { Decision } from '../model/decision.ts';
 import { Exchange, type HttpUpstream } from '../model/exchange.ts';
+import type { DecisionOutcome, Explanation } from '../model/explanation.ts';
 import type { Side } from '../model/messages.ts';
+import type { EndpointPicker } from '../model/pick.ts';
 import { type ConnectionId, type Engine, indexOf } from '../native/engine.ts';
+import { Decisions } from './decisions.ts';
 import type { Dialler } from './dial.ts';
+import { explain } from './explanation.ts';
 import { type AttemptsOwner, HttpAttempts } from './http-attempts.ts';
-import { endChunks, passBody } from './http-body.ts';
+import { endChunks, passBody, passRest } from './http-body.ts';
 import type { HttpConnections } from './http-connections.ts';
 import { HttpRequests, type RequestOwner, type RequestPart } from './http-requests.ts';
 import { HttpResponses, type ResponseOwner } from './http-responses.ts';
@@ -29,10 +34,10 @@ export interface HttpOwner {
   adopt(socket: ConnectionId, upstream: HttpUpstream): void;
 }
 
-/** What a client speaks, as far as it matters here. */
-export type Protocol = 'http1' | 'http2' | 'opaque';
-
 const DETECTIONS = { http1: 'http/1', http2: 'h2', opaque: 'not_http' } as const;
+
+/** Records of decisions that are listed: the newest ones. */
+const LISTED = 50;
 
 /** Exchanges of one worker. */
 export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
@@ -45,12 +50,15 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   private readonly requests: HttpRequests;
   private readonly responses: HttpResponses;
   private readonly attempts: HttpAttempts;
+  private readonly decisions: Decisions;
   private readonly options = new WriteOptions();
   /** By index of the client's socket. */
   private readonly exchanges: (Exchange | undefined)[] = [];
 
-  constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, owner: HttpOwner) {
+  /** @param worker its number, for the ids of decisions */
+  constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, worker: number, owner: HttpOwner) {
     this.engine = engine;
+    this.decisions = new Decisions(worker);
     this.metrics = new HttpWorkerMetrics(slab);
     this.owner = owner;
     this.requests = new HttpRequests(engine, this);
@@ -71,6 +79,15 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     return this.attempts.connections;
   }
 
+  /** A picker has endpoints: requests that waited for one go on. */
+  endpointsCame(picker: EndpointPicker): void {
+    this.attempts.endpointsCame(picker);
+  }
+
+  waitingChanged(by: number): void {
+    this.metrics.waitingChanged(by);
+  }
+
   // --- connections of clients
 
   /** A client speaks HTTP/1; see `Exchange` for the parameters. */
@@ -87,9 +104,22 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   }
 
   /** It is known what a connection speaks; undefined when it took too long to say. */
-  detected({ direction, openingSinceMs }: ProxyConnection, protocol: Protocol | undefined): void {
+  detected(connection: ProxyConnection, protocol: Protocol | undefined): void {
+    const { direction, openingSinceMs } = connection;
     const result = protocol === undefined ? 'read_timeout' : DETECTIONS[protocol];
-    this.metrics.detected(direction, result, (performance.now() - openingSinceMs) / 1000);
+    connection.detectedAfterMs = this.engine.nowMs() - openingSinceMs;
+    this.metrics.detected(direction, result, connection.detectedAfterMs / 1000);
+  }
+
+  /** What was decided for the request of that sequence number, or for the newest ones; newest first. */
+  explain(sequence: number | undefined): readonly Explanation[] {
+    const underWay = this.exchanges.flatMap((exchange) => exchange?.decision ?? []);
+    const known = [...underWay.reverse(), ...this.decisions.ended()];
+    const asked =
+      sequence === undefined
+        ? known.slice(0, LISTED)
+        : known.filter((decision) => decision.sequence === sequence);
+    return asked.map((decision) => explain(decision, this.decisions.idOf(decision)));
   }
 
   /** A client stopped in the middle of its first request line. */
@@ -124,17 +154,28 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     exchange.phase = 'closing';
     exchange.held = NO_BYTES;
     this.attempts.abandon(exchange);
-    this.unanswered(exchange);
+    this.unanswered(exchange, 'client left');
   }
 
   private responded(exchange: Exchange, whole: boolean): void {
-    exchange.series?.responded(exchange.status, performance.now() - exchange.startedMs, whole);
-    exchange.series = undefined;
+    const nowMs = this.engine.nowMs();
+    exchange.series?.responded(exchange.status, nowMs - exchange.startedMs, whole);
+    this.settle(exchange, whole ? 'answered' : 'broken off', nowMs);
   }
 
-  private unanswered(exchange: Exchange): void {
+  private unanswered(exchange: Exchange, outcome: 'refused' | 'client left'): void {
     exchange.series?.abandoned();
-    exchange.series = undefined;
+    this.settle(exchange, outcome, this.engine.nowMs());
+  }
+
+  private settle(exchange: Exchange, outcome: DecisionOutcome, nowMs: number): void {
+    const { decision } = exchange;
+    exchange.series = exchange.decision = undefined;
+    if (decision === undefined) return;
+    decision.outcome = outcome;
+    decision.status = exchange.status;
+    decision.endedMs = nowMs;
+    this.decisions.end(decision);
   }
 
   private exchangeOf({ client }: ProxyConnection): Exchange | undefined {
@@ -144,10 +185,12 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   // --- requests
 
   requestHead(exchange: Exchange, head: Head): void {
-    exchange.begin(head);
+    const nowMs = this.engine.nowMs();
+    exchange.begin(head, nowMs);
+    exchange.decision = this.decisions.begin(exchange.connection, head, nowMs);
     const path = pathOf(head);
     if (typeof path === 'number') return this.requestProblem(exchange, -path, 0);
-    this.attempts.start(exchange, head, path);
+    this.attempts.start(exchange, head, path, nowMs);
   }
 
   requestBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number {
@@ -193,6 +236,22 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     this.responses.received(exchange, upstream, this.engine.slab, offset, offset + length);
   }
 
+  /** The rest of the response's body has gone to the client. */
+  upstreamPassed(upstream: HttpUpstream): void {
+    const { exchange } = upstream;
+    if (exchange?.responseBody.passing !== true || upstream.closing) return;
+    exchange.responseBody.passed();
+    this.responseDone(exchange, upstream, false);
+  }
+
+  /** The rest of the request's body has gone to the endpoint. */
+  clientPassed(connection: ProxyConnection): void {
+    const exchange = this.exchangeOf(connection);
+    if (exchange?.requestBody.passing !== true) return;
+    this.attempts.passed(exchange);
+    if (exchange.phase === 'body') exchange.phase = 'answer';
+  }
+
   /** An endpoint will send no more. */
   upstreamEnd(upstream: HttpUpstream): void {
     const { exchange } = upstream;
@@ -232,10 +291,12 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   responseBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number {
     const { responseBody, responseChunked, connection, upstream } = exchange;
     const end = passBody(this.engine, responseBody, bytes, from, to, connection.client, responseChunked);
-    if (!responseBody.done && !exchange.responseLinked && upstream !== undefined) {
+    if (upstream === undefined) return end;
+    if (!responseBody.done && !exchange.responseLinked) {
       exchange.responseLinked = true;
       this.engine.link(upstream.upstream, connection.client);
     }
+    if (!responseChunked) passRest(this.engine, responseBody, upstream.upstream);
     return end;
   }
 
@@ -290,19 +351,29 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   /** Answers for the endpoint, or resets a client that has part of an answer already. */
   failed(exchange: Exchange, status: number, reason: HttpErrorReason, message: string): void {
     const { connection, method } = exchange;
+    const decision = this.refused(exchange, reason, message);
     this.attempts.abandon(exchange);
     this.metrics.failed(connection.direction, reason);
     if (exchange.responseStarted) return this.brokenOff(exchange);
-    this.unanswered(exchange);
+    exchange.status = status;
+    this.unanswered(exchange, 'refused');
     // HTTP/1.0 clients would have to be told that the connection goes on: it is not worth it.
     const last = !exchange.requestBody.done || exchange.phase === 'tunnel' || exchange.minor === 0;
     if (last || this.draining.includes(connection.direction)) exchange.keepAlive = false;
-    const answer = { status, message };
+    const answer = { status, message, decision: this.decisions.idOf(decision) };
     const close = !exchange.keepAlive;
     const bytes = encodeAnswer(answer, exchange.json, method === METHOD.head, close);
     this.engine.send(connection.client, bytes);
     if (close) this.clientDone(exchange);
     else this.requests.resume(exchange);
+  }
+
+  /** Notes why; what could not even be read as a request is recorded too. */
+  private refused(exchange: Exchange, reason: HttpErrorReason, message: string): Decision {
+    exchange.decision ??= this.decisions.begin(exchange.connection, undefined, this.engine.nowMs());
+    exchange.decision.error = reason;
+    exchange.decision.message = message;
+    return exchange.decision;
   }
 
   /** Ends the client's connection so that it cannot take what it has for a whole response. */

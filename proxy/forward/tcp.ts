@@ -31,7 +31,7 @@ export interface ForwardOwner {
   gaveUp(connection: ProxyConnection, reason: RefusalReason, detail: string): void;
 }
 
-const NOTHING_TRIED: DialFailure = { errno: 0, detail: 'no endpoint to try', reason: 'connect' };
+const NOTHING_TRIED: DialFailure = { errno: 0, detail: '', reason: 'no_endpoints' };
 
 /** Connects and relays for one worker. */
 export class TcpForward {
@@ -47,7 +47,7 @@ export class TcpForward {
 
   /** Starts dialling what the connection's picker offers, whatever the client is doing meanwhile. */
   dial(connection: ProxyConnection): void {
-    connection.diallingSinceMs = performance.now();
+    connection.diallingSinceMs = this.engine.nowMs();
     this.tryNext(connection, NOTHING_TRIED);
   }
 
@@ -94,7 +94,7 @@ export class TcpForward {
     }
     const failure = this.dialler.ended(connection, errno, !over);
     if (over || failure === undefined) return;
-    const late = performance.now() - connection.diallingSinceMs >= TOTAL_MS;
+    const late = this.engine.nowMs() - connection.diallingSinceMs >= TOTAL_MS;
     // One that was ready and left before the client had said a word may have lost bytes of its own.
     if (upstreamStage === 'ready' || late) this.owner.gaveUp(connection, failure.reason, failure.detail);
     else this.tryNext(connection, failure);
@@ -140,7 +140,7 @@ export class TcpForward {
 
   private next(connection: ProxyConnection, lastErrno: number): Endpoint | undefined {
     if (connection.tried.length >= MAX_TRIES) return undefined;
-    const nowMs = performance.now();
+    const nowMs = this.engine.nowMs();
     const endpoint = connection.picker?.pick(connection.tried, nowMs);
     if (endpoint !== undefined || lastErrno !== ERRNO.etimedout) return endpoint;
     // Everyone was tried and the last one did not answer: packets may have been lost, and there is time left.

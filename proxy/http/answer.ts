@@ -6,6 +6,8 @@ export interface LocalAnswer {
   readonly status: number;
   /** What spoke: a rule, a timer or a limit, with its value. Also the value of `l5d-proxy-error`. */
   readonly message: string;
+  /** Id of the record that tells more; see `ferrule explain`. */
+  readonly decision: string;
 }
 
 const REASONS: Readonly<Record<number, string>> = {
@@ -29,16 +31,19 @@ const REASONS: Readonly<Record<number, string>> = {
  * @param close say that the connection ends
  */
 export function encodeAnswer(answer: LocalAnswer, json: boolean, head: boolean, close: boolean): Uint8Array {
-  const { status, message } = answer;
-  const body = `${json ? JSON.stringify({ status, error: message }) : message}\n`;
+  const { status, message, decision } = answer;
+  const body = json
+    ? JSON.stringify({ status, error: message, decision })
+    : `${message} (decision ${decision})`;
   const lines = [
     `HTTP/1.1 ${status} ${REASONS[status] ?? 'Error'}`,
     `content-type: ${json ? 'application/json' : 'text/plain; charset=utf-8'}`,
-    `content-length: ${Buffer.byteLength(body)}`,
+    `content-length: ${Buffer.byteLength(body) + 1}`,
     `l5d-proxy-error: ${printable(message)}`,
+    `l5d-proxy-decision: ${decision}`,
     ...(close ? ['connection: close'] : []),
     '',
-    head ? '' : body,
+    head ? '' : `${body}\n`,
   ];
   return Buffer.from(lines.join('\r\n'), 'utf8');
 }

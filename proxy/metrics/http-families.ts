@@ -89,6 +89,12 @@ export const HTTP_FAMILIES = [
     labels: ['result'],
   },
   {
+    name: 'ferrule_http_waiting_requests',
+    type: 'gauge',
+    help: 'Requests that wait because their service has no endpoint',
+    labels: [],
+  },
+  {
     name: 'ferrule_http_pool_connections',
     type: 'gauge',
     help: 'Connections to an endpoint or the application, idle ones and those with a request',

@@ -27,6 +27,8 @@ export class HttpWorkerMetrics {
     outbound: new Map<HttpErrorReason, Slot>(),
   };
 
+  private waiting: Slot | undefined;
+
   constructor(slab: MetricsSlab) {
     this.slab = slab;
   }
@@ -45,6 +47,12 @@ export class HttpWorkerMetrics {
       this.durations.set(direction, duration);
     }
     duration.observe(seconds);
+  }
+
+  /** So many more requests wait for an endpoint, or fewer. */
+  waitingChanged(by: number): void {
+    this.waiting ??= this.slab.gauge('ferrule_http_waiting_requests', {});
+    this.slab.add(this.waiting, by);
   }
 
   /** A request could not be served. */

@@ -29,8 +29,13 @@ export type Stage =
 /** Shared by all connections that had no failure: most of them. */
 export const NO_ENDPOINTS: readonly Endpoint[] = [];
 
+/** What a client speaks, where it is not TLS for us. */
+export type Protocol = 'http1' | 'http2' | 'opaque';
+
 /** What a connection counts as a user of, and may wait for. */
 export interface ConnectionTarget {
+  /** What it is called: an address, or a service. */
+  readonly key: string;
   users: number;
   /** Connections held until discovery answers. */
   readonly waiting?: Set<ProxyConnection>;
@@ -92,6 +97,8 @@ export class ProxyConnection {
   upstreamEnded = false;
   /** When the client's first bytes were waited for, in ms of `performance.now()`. */
   openingSinceMs = 0;
+  /** How long it took to tell what the client speaks, in ms. */
+  detectedAfterMs = 0;
   /** What its first bytes are looked at for. */
   search: OpeningSearch | undefined;
   /** The client has begun to say what it wants, and its time runs. */

@@ -11,6 +11,7 @@ import type { HttpAuthorities } from '../metrics/http-authorities.ts';
 import type { HttpPoolSeries } from '../metrics/http-pool.ts';
 import type { ConnectionId } from '../native/engine.ts';
 import { NO_BYTES, NO_ENDPOINTS, type ProxyConnection } from './connection.ts';
+import type { Decision } from './decision.ts';
 import type { UpstreamFault, UpstreamStage } from './dialling.ts';
 import type { Endpoint } from './endpoint.ts';
 
@@ -51,6 +52,8 @@ export class Exchange {
   /** It takes JSON rather than text. */
   json = false;
   startedMs = 0;
+  /** The record of it, from its head to its end. */
+  decision: Decision | undefined;
 
   // --- what was sent, for as long as it may have to be sent again; see retained.ts
   /** Offset of the block in the slab that has the head; 0 for none. */
@@ -100,8 +103,9 @@ export class Exchange {
   }
 
   /** Takes what a request's head says; nothing of the exchange before is left. */
-  begin(head: Head): void {
+  begin(head: Head, nowMs: number): void {
     const websocket = head.upgrade && head.protocol === PROTOCOL.websocket && head.method === METHOD.get;
+    this.startedMs = nowMs;
     this.method = head.method;
     this.minor = head.minor;
     this.requestLength = head.contentLength;
@@ -109,6 +113,7 @@ export class Exchange {
     this.idempotent = IDEMPOTENT[head.method] === 1;
     this.keepAlive = !head.close;
     this.json = prefersJson(head);
+    this.status = 0;
     this.responseStarted = this.switching = false;
     this.series = this.clientSeries;
     this.series?.requested();

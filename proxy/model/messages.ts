@@ -2,6 +2,7 @@
 
 import type { LogFormat, LogLevel } from '../core/log.ts';
 import type { SeriesDefinition, Slot } from '../metrics/slab.ts';
+import type { Explanation } from './explanation.ts';
 import type { Policy } from './policy.ts';
 import type { TargetKey, TargetSnapshot } from './target.ts';
 
@@ -105,7 +106,9 @@ export type ToWorker =
   /** Stop accepting on the listeners of one side; open connections go on. */
   | { readonly type: 'unlisten'; readonly side: Side }
   /** Clients of these sides are told to let go of their HTTP connections. */
-  | { readonly type: 'draining'; readonly sides: readonly Side[] };
+  | { readonly type: 'draining'; readonly sides: readonly Side[] }
+  /** Tell what was decided: for one request, by the second number of its id, or for the latest ones. */
+  | { readonly type: 'explain'; readonly call: number; readonly sequence: number | undefined };
 
 /** Worker to main. */
 export type FromWorker =
@@ -125,6 +128,8 @@ export type FromWorker =
       readonly problem: string;
       readonly untilMs: number;
     }
+  /** The answer to `explain`, newest first; empty when nothing is known of it any more. */
+  | { readonly type: 'explained'; readonly call: number; readonly explanations: readonly Explanation[] }
   | { readonly type: 'define'; readonly definition: SeriesDefinition }
   | { readonly type: 'undefine'; readonly slot: Slot }
   | { readonly type: 'log'; readonly line: string };

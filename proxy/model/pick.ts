@@ -30,6 +30,15 @@ export class Candidate {
   measured = false;
   /** Connections or requests, the picked one not counted. */
   inFlight = 0;
+
+  copy(from: Candidate): void {
+    this.endpoint = from.endpoint;
+    if (from.endpoint === undefined) return;
+    this.load = from.load;
+    this.timeMs = from.timeMs;
+    this.measured = from.measured;
+    this.inFlight = from.inFlight;
+  }
 }
 
 /** One object per balancer, overwritten by each pick: whoever wants to keep it copies it. */
@@ -47,6 +56,13 @@ export class PickRecord {
   clear(): void {
     this.first.endpoint = this.second.endpoint = this.elsewhere.endpoint = undefined;
     this.reason = 'none';
+  }
+
+  copy(from: PickRecord): void {
+    this.first.copy(from.first);
+    this.second.copy(from.second);
+    this.elsewhere.copy(from.elsewhere);
+    this.reason = from.reason;
   }
 }
 

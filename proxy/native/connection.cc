@@ -126,6 +126,7 @@ void Engine::makeReady(Connection& connection) {
 
 void Engine::readForTypeScript(Connection& connection) {
   if (connection.closeWanted) return discardInput(connection);
+  if (connection.passing > 0 && !passOn(connection)) return;
   while (connection.readable && !connection.paused && !connection.readEnded) {
     if (connection.linkedTo != nullptr && connection.linkedTo->out.size() > HIGH_WATER) return;
     if (!roomForEvents() || slabUsed_ + READ_ROOM > SLAB_RECEIVE_BYTES) return makeReady(connection);
@@ -276,6 +277,7 @@ void Engine::unlink(Connection& connection) {
   if (connection.linkedTo == nullptr) return;
   connection.linkedTo->linkedFrom = nullptr;
   connection.linkedTo = nullptr;
+  connection.passing = 0;
   if (connection.readable) makeReady(connection);
 }
 

@@ -95,6 +95,8 @@ struct Connection {
 
   Connection* linkedTo = nullptr;    // reading here waits while its queue is high
   Connection* linkedFrom = nullptr;
+  uint64_t passing = 0;              // so many bytes go to `linkedTo` before TypeScript gets any
+  bool passesSlowly = false;         // … which has not kept up
   Relay* relay = nullptr;
 
   uint32_t readSlot = 0;  // in the metrics slab; 0: nobody counts

@@ -31,6 +31,7 @@ enum class Event : int32_t {
   deadOperation = 12,  // a: the operation, b: another id it concerns
   secured = 13,        // mutual TLS is there; a: offset, b: length of a report in the slab
   tlsFailed = 14,      // the same; closed follows
+  passed = 15,         // what was to be passed on has been
 };
 
 enum class Operation : int32_t {
@@ -47,6 +48,7 @@ enum class Operation : int32_t {
   count = 11,     // read slot, write slot
   unread = 12,    // offset, length: received bytes that whoever comes next reads again
   startTls = 13,  // context << 1 | server, offset of a client's parameters
+  pass = 14,      // length, low and high half: so many bytes go to the connection it is linked to
 };
 
 constexpr int32_t ACCEPT_FLAG_OWN = 1;  // the peer is an upstream socket of this process
@@ -193,6 +195,8 @@ class Engine {
   void startRelay(Connection& connection, ConnectionId other);
   void setDeadline(Connection& connection, uint32_t ms, DeadlineMode mode);
   void readForTypeScript(Connection& connection);
+  int startPassing(Connection& connection, uint64_t length);
+  bool passOn(Connection& connection);
   void discardInput(Connection& connection);
   void endOfStream(Connection& connection);
   void send(Connection& connection, const uint8_t* bytes, size_t length);

@@ -11,6 +11,7 @@ import {
   SocketAddress,
 } from '../core/address.ts';
 import { type Binding, loadBinding } from './binding.ts';
+import { EVENT, OPERATION, RECORD_INTS } from './records.ts';
 import { readTlsReport, type TlsReport } from './tls-report.ts';
 
 /** Identifies a connection of this thread's engine; `indexOf` gives a small dense number for arrays. */
@@ -47,6 +48,8 @@ export interface EngineHandler {
   blocked(id: ConnectionId): void;
   /** Less than 16 KB wait. */
   drained(id: ConnectionId): void;
+  /** Everything that `pass` was to pass on has been. */
+  passed(id: ConnectionId): void;
   /** Mutual TLS is there. Paused connections stay paused; from here on only plaintext is seen. */
   secured(id: ConnectionId, report: TlsReport): void;
   /** The handshake failed, and the report says why; `closed` follows. */
@@ -76,40 +79,6 @@ export interface EngineHandler {
   deadOperation(id: ConnectionId, operation: number, other: ConnectionId): void;
 }
 
-/** Event and operation numbers, shared with engine.h. */
-const EVENT = {
-  accepted: 1,
-  connected: 2,
-  connectFailed: 3,
-  data: 4,
-  end: 5,
-  blocked: 6,
-  drained: 7,
-  closed: 8,
-  deadline: 9,
-  acceptPaused: 10,
-  acceptResumed: 11,
-  deadOperation: 12,
-  secured: 13,
-  tlsFailed: 14,
-} as const;
-
-const OPERATION = {
-  send: 1,
-  shutdown: 2,
-  close: 3,
-  reset: 4,
-  pause: 5,
-  resume: 6,
-  link: 7,
-  relay: 8,
-  unrelay: 9,
-  deadline: 10,
-  count: 11,
-  unread: 12,
-  startTls: 13,
-} as const;
-
 /** A TLS context of this thread's engine: certificate, key and trust anchors. */
 export type TlsContext = number;
 
@@ -119,7 +88,6 @@ export const OUR_ALERT = 0x100;
 /** What `deadOperation` reports for a relay that was not made. */
 export const RELAY_OPERATION = OPERATION.relay;
 
-const RECORD_INTS = 4;
 /** They travel beside a flag; after a billion they begin anew. */
 const MAX_DEADLINE_NUMBER = 2 ** 30 - 1;
 const OPERATION_RECORDS = 4096;
@@ -150,6 +118,7 @@ export class Engine {
   private deadlineNumber = 0;
   private readonly deadlines: number[] = [];
   private inBatch = false;
+  private batchMs = 0;
   private flushQueued = false;
   private stopped = false;
 
@@ -314,6 +283,15 @@ export class Engine {
     this.add(OPERATION.link, id, other, 0);
   }
 
+  /**
+   * Passes the next `length` bytes on to the connection it is linked to, as they come and at the pace of that one; `passed`
+   * follows, and what comes behind them is told by `data` again. Undone by every change of the link, by 0, and by another
+   * number, which counts instead: `data` that was on its way must be taken off.
+   */
+  pass(id: ConnectionId, length: number): void {
+    this.add(OPERATION.pass, id, (length % 2 ** 32) | 0, Math.floor(length / 2 ** 32));
+  }
+
   /** Joins two open connections until both sides have ended; both end with `closed`. */
   relay(id: ConnectionId, other: ConnectionId): void {
     this.add(OPERATION.relay, id, other, 0);
@@ -338,6 +316,14 @@ export class Engine {
     deadlines[at] = id;
     deadlines[at + 1] = this.deadlineNumber;
     this.add(OPERATION.deadline, id, ms, (this.deadlineNumber << 1) | (idle ? 1 : 0));
+  }
+
+  /**
+   * The time in ms of `performance.now()`; within a batch that of its beginning. What came together is from one moment, and
+   * what waits for its turn in the batch has been waiting since then.
+   */
+  nowMs(): number {
+    return this.inBatch ? this.batchMs : performance.now();
   }
 
   /** Adds every byte read and written from now on to two slots of the metrics slab. */
@@ -390,6 +376,7 @@ export class Engine {
 
   private onBatch(buffer: number, records: number): void {
     this.inBatch = true;
+    this.batchMs = performance.now();
     try {
       this.dispatch(this.events[buffer], this.eventDoubles[buffer], records * RECORD_INTS);
     } finally {
@@ -456,6 +443,8 @@ export class Engine {
         return handler.blocked(id);
       case EVENT.drained:
         return handler.drained(id);
+      case EVENT.passed:
+        return handler.passed(id);
       case EVENT.secured:
         return handler.secured(id, readTlsReport(this.slab, a, b));
       case EVENT.tlsFailed:
@@ -485,16 +474,4 @@ function readAddress(events: Int32Array, at: number): SocketAddress | undefined 
     events[at + 4] >>> 0,
     events[at] & 0xffff,
   );
-}
-
-/** What a TLS client says in its hello: the server name, and application protocols in the order of preference. */
-export function tlsParameters(serverName: string, protocols: readonly string[]): Uint8Array {
-  const name = Buffer.from(serverName, 'latin1');
-  const alpn = Buffer.concat(protocols.map((protocol) => Buffer.from(`\0${protocol}`, 'latin1')));
-  for (let at = 0, i = 0; i < protocols.length; at += 1 + protocols[i++].length)
-    alpn[at] = protocols[i].length;
-  const lengths = Buffer.alloc(4);
-  lengths.writeUInt16LE(name.length, 0);
-  lengths.writeUInt16LE(alpn.length, 2);
-  return Buffer.concat([lengths.subarray(0, 2), name, lengths.subarray(2), alpn]);
 }

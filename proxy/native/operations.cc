@@ -67,6 +67,8 @@ void Engine::execute(const int32_t* record) {
       return settle(connection, record[0], unread(connection, buffers_.slab + a, size_t(b)));
     case Operation::startTls:
       return settle(connection, record[0], startTls(connection, a, b));
+    case Operation::pass:
+      return settle(connection, record[0], startPassing(connection, uint64_t(uint32_t(b)) << 32 | uint32_t(a)));
   }
   refuse(record[1], record[0]);
 }

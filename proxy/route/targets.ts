@@ -31,7 +31,7 @@ export interface Target {
   readonly series: TransportSeries;
   /** Undefined until discovery has answered. */
   snapshot: TargetSnapshot | undefined;
-  /** Chooses among the endpoints; undefined for what cannot be dialled. */
+  /** Chooses among the endpoints, and stays when they change; undefined until discovery has answered. */
   picker: EndpointPicker | undefined;
   /** What the picker chooses from. */
   endpoints: readonly Endpoint[];

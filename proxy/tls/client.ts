@@ -2,7 +2,8 @@
 import type { Handshakes } from '../metrics/handshakes.ts';
 import type { EndpointTls } from '../model/endpoint.ts';
 import type { EndpointSnapshot } from '../model/target.ts';
-import { type ConnectionId, type Engine, tlsParameters } from '../native/engine.ts';
+import type { ConnectionId, Engine } from '../native/engine.ts';
+import { tlsParameters } from '../native/tls-parameters.ts';
 import type { TlsReport } from '../native/tls-report.ts';
 import type { Credentials } from './credentials.ts';
 import { type HandshakeProblem, handshakeProblem, judgeServer } from './peer.ts';

@@ -178,6 +178,10 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     if (this.random.chance(20)) this.operate();
   }
 
+  passed(id: ConnectionId): void {
+    throw new Error(`connection ${id} passed on what nobody asked it to`);
+  }
+
   drained(id: ConnectionId): void {
     this.of(id);
     // Microtasks come between the batch and what it asked for.
@@ -303,6 +307,7 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     engine.sendRange(id, random.int(1 << 22), random.int(1 << 22));
     engine.link(id, live?.id ?? 0);
     engine.unrelay(id);
+    engine.pass(id, random.int(1 << 30));
     engine.count(id, random.int(1 << 20), random.int(1 << 20));
     if (live === undefined) return;
     engine.link(live.id, id);

@@ -1,7 +1,7 @@
 /** How the fuzzed connections come to TLS: at once or after their first bytes were looked at, in both roles. */
 
 import type { TlsContext } from '../../proxy/native/engine.ts';
-import { tlsParameters } from '../../proxy/native/engine.ts';
+import { tlsParameters } from '../../proxy/native/tls-parameters.ts';
 import type { ScriptOptions } from '../support/tls-script.ts';
 import type { FuzzBench, FuzzConnection } from './model.ts';
 

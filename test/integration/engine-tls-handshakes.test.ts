@@ -4,7 +4,7 @@ import { constants } from 'node:os';
 import { connect as connectNodeTls } from 'node:tls';
 import t from 'tap';
 import type { Credential } from '../../proxy/control/certificates.ts';
-import { tlsParameters } from '../../proxy/native/engine.ts';
+import { tlsParameters } from '../../proxy/native/tls-parameters.ts';
 import { echo, until } from '../support/engine.ts';
 import { bytesOf, dial, type Peer, serve } from '../support/engine-peers.ts';
 import { connectTls, contextOf, listenTls, nothingLeft, startTlsRig } from '../support/engine-tls.ts';

@@ -2,7 +2,8 @@
 import type { Test } from 'tap';
 import type { Credential } from '../../proxy/control/certificates.ts';
 import type { SocketAddress } from '../../proxy/core/address.ts';
-import { type TlsContext, tlsParameters } from '../../proxy/native/engine.ts';
+import type { TlsContext } from '../../proxy/native/engine.ts';
+import { tlsParameters } from '../../proxy/native/tls-parameters.ts';
 import { type Script, type Seen, startEngine, type TestEngine, until } from './engine.ts';
 import { serverNameOf, TestPki } from './pki.ts';
 

@@ -41,6 +41,7 @@ function run(data: EngineWorkerData): void {
     end: quiet,
     blocked: quiet,
     drained: quiet,
+    passed: quiet,
     secured: quiet,
     tlsFailed: quiet,
     closed: quiet,

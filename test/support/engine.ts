@@ -83,6 +83,7 @@ export interface Script {
   readonly end?: (seen: Seen) => void;
   readonly blocked?: (seen: Seen) => void;
   readonly drained?: (seen: Seen) => void;
+  readonly passed?: (seen: Seen) => void;
   readonly deadline?: (seen: Seen) => void;
   readonly secured?: (seen: Seen, report: TlsReport) => void;
   readonly tlsFailed?: (seen: Seen, report: TlsReport) => void;
@@ -185,6 +186,11 @@ export class TestEngine implements EngineHandler {
   blocked(id: ConnectionId): void {
     const seen = this.note(id, 'blocked');
     seen.script.blocked?.(seen);
+  }
+
+  passed(id: ConnectionId): void {
+    const seen = this.note(id, 'passed');
+    seen.script.passed?.(seen);
   }
 
   drained(id: ConnectionId): void {

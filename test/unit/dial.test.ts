@@ -14,6 +14,7 @@ t.test('a handshake that succeeds in the batch its time is up in counts as one t
     reset: note('reset'),
     deadline: note('deadline'),
     send: note('send'),
+    nowMs: () => performance.now(),
   } as unknown as Engine;
   const tls = { judge: () => undefined, explain: () => 'late' } as unknown as UpstreamTls;
   const failures: number[] = [];

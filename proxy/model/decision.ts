@@ -1,0 +1,142 @@
+/**
+ * What was decided for one request, and by which figures: what `ferrule explain` shows. Objects are used again and again, so that
+ * a record costs a request some stores and no memory of its own; `forward/decisions.ts` keeps them.
+ */
+import type { PeerAddress } from '../core/address.ts';
+import type { PeerIdentity } from '../core/identity.ts';
+import type { Head } from '../http/head.ts';
+import { METHOD } from '../http/names.ts';
+import type { HttpErrorReason } from '../metrics/http-worker.ts';
+import type { Direction, ProxyConnection } from './connection.ts';
+import type { Endpoint } from './endpoint.ts';
+import type { AttemptOutcome, DecisionOutcome } from './explanation.ts';
+import { PickRecord } from './pick.ts';
+
+/** Bytes kept of an authority, as long as one may be (a DNS name and a port), and behind it of a path. */
+const TEXT_BYTES = 320;
+
+/** Attempts whose figures are kept; of a request that takes more, the first ones and the last one. */
+const MAX_ATTEMPTS = 4;
+
+/** A time that was not reached. No whole number, so that V8 keeps the fields as the doubles they become. */
+const NEVER = -0.5;
+
+/** The first status that is the server's failure. */
+const FIRST_FAILURE = 500;
+
+const QUESTION_MARK = 0x3f;
+
+/** One endpoint that a request was given to. */
+export class Attempt {
+  endpoint: Endpoint | undefined;
+  /** Exchanges its connection had carried before; -1 for a new one. */
+  served = -1;
+  /** In ms of `performance.now()`. */
+  startedMs = NEVER;
+  outcome: AttemptOutcome = 'under way';
+  /** Why it failed; empty when it did not. */
+  detail = '';
+  /** Why this endpoint. */
+  readonly pick = new PickRecord();
+}
+
+/** One request. Times are of `performance.now()` in ms, below 0 when not reached. */
+export class Decision {
+  /** 1 and up, in the order in which requests began. */
+  sequence = 0;
+  direction: Direction = 'outbound';
+  client: PeerAddress | undefined;
+  identity: PeerIdentity | undefined;
+  /** Where the client wanted to go. */
+  target = '';
+  /** How long it took to tell what the client speaks. */
+  detectedAfterMs = NEVER;
+  /** One of METHOD; below 0 when the request could not be read. */
+  method = -1;
+  /** The authority, and behind it the path without its query: secrets travel there. */
+  readonly text = new Uint8Array(TEXT_BYTES);
+  authorityLength = 0;
+  textLength = 0;
+  startedMs = NEVER;
+  /** When it was last sent. */
+  sentMs = NEVER;
+  /** When the head of the response came. */
+  answeredMs = NEVER;
+  endedMs = NEVER;
+  outcome: DecisionOutcome = 'under way';
+  /** 0 when there was none. */
+  status = 0;
+  /** Of an answer of the proxy: what spoke, and with which value. */
+  error: HttpErrorReason | undefined;
+  message = '';
+  /** Attempts that were made; the first MAX_ATTEMPTS - 1 and the last are in `attempts`, whose rest means nothing. */
+  tries = 0;
+  readonly attempts: Attempt[] = [new Attempt()];
+
+  /** A request begins, or something that could not be read as one; nothing of the one before is left. */
+  begin(sequence: number, connection: ProxyConnection, head: Head | undefined, nowMs: number): void {
+    this.sequence = sequence;
+    this.direction = connection.direction;
+    this.client = connection.peer;
+    this.identity = connection.clientIdentity;
+    this.target = connection.target?.key ?? '';
+    this.detectedAfterMs = connection.detectedAfterMs;
+    this.startedMs = nowMs;
+    this.sentMs = this.answeredMs = this.endedMs = NEVER;
+    this.outcome = 'under way';
+    this.status = this.tries = 0;
+    this.error = undefined;
+    this.message = '';
+    this.method = head?.method ?? -1;
+    this.authorityLength = this.textLength = 0;
+    if (head !== undefined) this.keepText(head);
+  }
+
+  /** It is given to an endpoint. `pick`: why to this one, where there was a choice. */
+  attempt(endpoint: Endpoint, pick: PickRecord | undefined, served: number, nowMs: number): void {
+    const place = Math.min(this.tries++, MAX_ATTEMPTS - 1);
+    if (place === this.attempts.length) this.attempts.push(new Attempt());
+    const attempt = this.attempts[place];
+    attempt.endpoint = endpoint;
+    attempt.served = served;
+    attempt.startedMs = nowMs;
+    attempt.outcome = 'under way';
+    attempt.detail = '';
+    if (pick === undefined) attempt.pick.clear();
+    else attempt.pick.copy(pick);
+  }
+
+  /** The last attempt ended. */
+  attempted(outcome: AttemptOutcome, detail: string): void {
+    if (this.tries === 0) return;
+    const attempt = this.attempts[Math.min(this.tries, MAX_ATTEMPTS) - 1];
+    attempt.outcome = outcome;
+    attempt.detail = detail;
+  }
+
+  /** The attempts that were kept, in their order. */
+  kept(): readonly Attempt[] {
+    return this.attempts.slice(0, this.tries);
+  }
+
+  /** Something about it was not as usual: it is kept for longer. */
+  get notable(): boolean {
+    return this.outcome !== 'answered' || this.tries > 1 || this.status >= FIRST_FAILURE;
+  }
+
+  /** CONNECT has no path. */
+  private keepText({ bytes, method, authorityStart, authorityEnd, pathStart, pathEnd }: Head): void {
+    this.authorityLength = this.keep(bytes, authorityStart, authorityEnd);
+    if (method !== METHOD.connect) this.keep(bytes, pathStart, pathEnd);
+  }
+
+  /** Up to a query. @returns how much is kept now */
+  private keep(bytes: Uint8Array, from: number, to: number): number {
+    const { text } = this;
+    let length = this.textLength;
+    for (let at = from; at < to && length < TEXT_BYTES && bytes[at] !== QUESTION_MARK; at++)
+      text[length++] = bytes[at];
+    this.textLength = length;
+    return length;
+  }
+}
