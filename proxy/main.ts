@@ -10,7 +10,7 @@ import { drain, Lifecycle, type Stoppable } from './control/lifecycle.ts';
 import { type ListenerRequest, Listeners } from './control/listeners.ts';
 import { Workers } from './control/workers.ts';
 import type { SocketAddress } from './core/address.ts';
-import { EXIT } from './core/errors.ts';
+import { EXIT, UserError } from './core/errors.ts';
 import { type LogLevel, log } from './core/log.ts';
 import { addProcessMetrics } from './metrics/process.ts';
 import { MetricsRegistry } from './metrics/registry.ts';
@@ -113,6 +113,7 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
         setLogLevel: (level: LogLevel) => setLogLevel(level, workers),
         shutDown: () => lifecycle.stop('/shutdown'),
         applicationStarted: () => lifecycle.applicationStarted(),
+        explain: (id) => explain(workers, id),
       },
     });
     const own = [...listeners.addresses, ...admin.addresses].map(String);
@@ -122,9 +123,7 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
       onIdentityRefused: (version) => identity?.refusedByWorker(version),
     });
     workers = started;
-    registry.counter('ferrule_worker_restarts_total', 'Workers that threw and were replaced', [], () => [
-      { labels: {}, value: started.restarts },
-    ]);
+    countRestarts(registry, started);
     // Before the workers, which would refuse what they cannot secure.
     await identity?.start();
     await Promise.all([discovery.start(), started.start()]);
@@ -151,6 +150,17 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
     },
     stop: stopAll,
   };
+}
+
+function countRestarts(registry: MetricsRegistry, workers: Workers): void {
+  registry.counter('ferrule_worker_restarts_total', 'Workers that threw and were replaced', [], () => [
+    { labels: {}, value: workers.restarts },
+  ]);
+}
+
+async function explain(workers: Workers | undefined, id: string | undefined) {
+  if (workers === undefined) throw new UserError('the proxy is starting: try again', EXIT.unavailable);
+  return workers.explain(id);
 }
 
 /**

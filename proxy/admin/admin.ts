@@ -2,8 +2,10 @@
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { SocketAddress } from '../core/address.ts';
+import { EXIT, UserError } from '../core/errors.ts';
 import { LOG_LEVELS, type LogLevel, log } from '../core/log.ts';
 import { METRICS_CONTENT_TYPE } from '../metrics/registry.ts';
+import type { Explanation } from '../model/explanation.ts';
 import {
   type AdminBackend,
   type AdminHandler,
@@ -32,6 +34,11 @@ export interface AdminContext {
   shutDown(): void;
   /** `ferrule await` has started an application, which runs until the function returned is called. */
   applicationStarted(): () => void;
+  /**
+   * What was decided for the request of that id, alone, or for the latest ones, newest first.
+   * @throws UserError: EXIT.usage when it is no id, EXIT.unavailable when nobody can tell now, else nothing is known of it
+   */
+  explain(id: string | undefined): Promise<readonly Explanation[]>;
 }
 
 /** How to start the admin server. */
@@ -161,6 +168,7 @@ function createRoutes(context: AdminContext): ReadonlyMap<string, Route> {
       },
     ],
     ['/shutdown', { open: false, methods: { POST: async () => shutDown(context) } }],
+    ['/explain', { open: false, methods: { GET: async ({ query }) => explain(context, query) } }],
     ['/await', { open: false, methods: { POST: async () => waitForApplication(context) } }],
   ]);
 }
@@ -173,6 +181,22 @@ function shutDown(context: AdminContext): AdminResponse {
 /** The connection stands for the application: however it ends, SIGKILL included, the kernel closes it. */
 function waitForApplication(context: AdminContext): AdminResponse {
   return { ...text(200, 'waiting for the end of this connection'), held: context.applicationStarted() };
+}
+
+async function explain(context: AdminContext, query: string): Promise<AdminResponse> {
+  const parameters = new URLSearchParams(query);
+  const ids = parameters.getAll('id');
+  if (ids.length > 1 || parameters.size > ids.length) {
+    return text(400, '/explain takes one id, as in /explain?id=0-1234, or nothing, for the latest requests');
+  }
+  try {
+    const found = await context.explain(ids[0]);
+    return json(200, ids.length === 0 ? found : found[0]);
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    const { exitCode, message } = error;
+    return text(exitCode === EXIT.usage ? 400 : exitCode === EXIT.unavailable ? 503 : 404, message);
+  }
 }
 
 function readiness(context: AdminContext, request: AdminRequest): AdminResponse {

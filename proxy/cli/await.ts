@@ -5,9 +5,8 @@ import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import { duration, Mistake } from '../config/kinds.ts';
-import { parseSocketAddress } from '../core/address.ts';
 import { EXIT, UserError } from '../core/errors.ts';
-import { AdminClient } from './admin-client.ts';
+import { ADMIN_OPTIONS, type AdminClient, readAdminOptions } from './admin-client.ts';
 import { type Command, type CommandFace, formatUsage, parseOptions, usageError } from './command.ts';
 
 /** Between two looks at /ready, in ms: an application must not start noticeably later than it could. */
@@ -66,12 +65,7 @@ Kubernetes ends the sidecar after the application; otherwise name a file in a ne
 that both containers mount (admin.tokenFile: /shared/ferrule/token), and run the application as root.`,
   options: {
     timeout: { value: 'DURATION', default: '60s', help: 'give up after this long, with exit status 69' },
-    admin: { value: 'ADDRESS', default: '127.0.0.1:4191', help: "the proxy's admin address" },
-    'token-file': {
-      value: 'FILE',
-      help: `where the proxy's admin token is (default: FERRULE_ADMIN_TOKEN_FILE, or where a proxy of this user
-writes it)`,
-    },
+    ...ADMIN_OPTIONS,
     shutdown: {
       help: 'when CMD has ended, however, stop the proxy too, so that a Job ends; needs the token',
     },
@@ -110,16 +104,14 @@ function readOptions(args: readonly string[]) {
   const options = parseOptions(FACE, args, mistakes);
   const timeoutMs = timeoutKind.parse(options.text('timeout')!, '');
   if (timeoutMs instanceof Mistake) mistakes.push(`--timeout ${timeoutMs.message}`);
-  const admin = parseSocketAddress(options.text('admin')!);
-  if (!admin?.port) mistakes.push('--admin must be an address and port, such as 127.0.0.1:4191');
+  const client = readAdminOptions(options, mistakes);
   const [program, ...rest] = options.positionals;
   if (program === undefined) mistakes.push('a command is missing: ferrule await -- CMD [ARG...]');
-  if (mistakes.length > 0 || timeoutMs instanceof Mistake || admin === undefined) {
+  if (mistakes.length > 0 || timeoutMs instanceof Mistake || client === undefined) {
     throw usageError(FACE.name, mistakes);
   }
-  const tokenFile = options.text('token-file') ?? (process.env.FERRULE_ADMIN_TOKEN_FILE || undefined);
   return {
-    client: new AdminClient(admin, tokenFile, process.env),
+    client,
     timeoutMs,
     shutdown: options.flag('shutdown'),
     cmd: [program, ...rest] as const,

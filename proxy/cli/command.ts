@@ -194,7 +194,8 @@ function optionRow(name: string, spec: OptionSpec): [string, string] {
   return [`${short}--${name}${value}`, `${spec.help}${repeat}${standard}`];
 }
 
-function wrap(text: string, width: number): string[] {
+/** Lines of at most `width` characters where the words allow it; blanks between words become one. */
+export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(/\s+/)) {

@@ -12,6 +12,7 @@ const COMMANDS: Registry = {
   init: () => import('./init.ts'),
   identity: () => import('./identity.ts'),
   await: () => import('./await.ts'),
+  explain: () => import('./explain.ts'),
   demo: () => import('./demo.ts'),
 };
 

@@ -7,6 +7,7 @@ import { log } from '../core/log.ts';
 import { ENGINE_FIGURES } from '../metrics/families.ts';
 import type { MetricsRegistry } from '../metrics/registry.ts';
 import { SLAB_BYTES } from '../metrics/slab.ts';
+import type { Explanation } from '../model/explanation.ts';
 import {
   type FromWorker,
   type ListenerGrant,
@@ -17,6 +18,7 @@ import {
   type WorkerSettings,
 } from '../model/messages.ts';
 import type { Discovery } from './discovery.ts';
+import { Explanations } from './explanations.ts';
 import { Publisher } from './publisher.ts';
 
 /**
@@ -49,7 +51,10 @@ interface Member {
 type IdentityRefusal = Extract<FromWorker, { readonly type: 'identity-refused' }>;
 
 /** What concerns every worker alike for as long as it lives. */
-export type Announcement = Exclude<ToWorker, { readonly type: 'target' | 'forgotten' | 'unlisten' }>;
+export type Announcement = Exclude<
+  ToWorker,
+  { readonly type: 'target' | 'forgotten' | 'unlisten' | 'explain' }
+>;
 
 interface Unlistening {
   readonly waiting: Set<Member>;
@@ -70,6 +75,7 @@ export class Workers {
   private readonly announced = new Map<Announcement['type'], Announcement>();
   /** Sides that accept no more, and who has yet to say so. */
   private readonly unlistening = new Map<Side, Unlistening>();
+  private readonly explanations = new Explanations();
   private identity: OwnIdentity | undefined;
   private nextNumber = 0;
   private stopping = false;
@@ -154,6 +160,14 @@ export class Workers {
     return promise;
   }
 
+  /**
+   * What was decided for the request of that id, or for the latest ones of all workers, newest first.
+   * @throws UserError that says why nothing can be told; see `Explanations`
+   */
+  explain(id: string | undefined): Promise<readonly Explanation[]> {
+    return this.explanations.explain(id, this.living);
+  }
+
   /** Ends all workers at once; their open connections are reset. */
   async stop(): Promise<void> {
     this.stopping = true;
@@ -226,6 +240,8 @@ export class Workers {
       case 'identity-refused':
         member.refusal = message;
         return this.onIdentityRefused(message.version);
+      case 'explained':
+        return this.explanations.answered(message.call, message.explanations);
       case 'log':
         return log.sink(message.line);
     }
@@ -239,6 +255,7 @@ export class Workers {
 
   private ended(place: number, member: Member): void {
     this.living.delete(member);
+    this.explanations.ended(member);
     for (const side of this.unlistening.keys()) this.unlistened(member, side);
     member.publisher.close();
     this.registry.detach(member.number);

@@ -6,10 +6,12 @@ import { gunzipSync } from 'node:zlib';
 import t, { type Test } from 'tap';
 import type { AdminServer } from '../../proxy/admin/admin.ts';
 import { ADMIN_LIMITS, type AdminBackend, type AdminHandler } from '../../proxy/admin/backend.ts';
+import { EXIT, UserError } from '../../proxy/core/errors.ts';
 import { log } from '../../proxy/core/log.ts';
 import { at, createContext, loadBackends, start } from '../support/admin.ts';
 import { until } from '../support/engine.ts';
 import { Peer } from '../support/engine-peers.ts';
+import { explanationOf } from '../support/explanations.ts';
 import { parseAnswer, request, sendRaw } from '../support/http.ts';
 
 type CreateBackend = (handler: AdminHandler) => Promise<AdminBackend>;
@@ -95,7 +97,7 @@ function pages(t: Test, backend: CreateBackend): void {
   t.test('protected pages need the token', async (t) => {
     const server = await start(t, { backend });
     const { port } = server.addresses[0];
-    for (const path of ['/config', '/env.json', '/log-level']) {
+    for (const path of ['/config', '/env.json', '/log-level', '/explain']) {
       const none = await request('127.0.0.1', port, `GET ${path}`, [HOST]);
       t.equal(none.status, 401, path);
       t.equal(none.headers['www-authenticate'], 'Bearer');
@@ -187,6 +189,38 @@ function pages(t: Test, backend: CreateBackend): void {
       PEM: '[redacted]',
       NOT_SET: null,
     });
+  });
+
+  t.test('/explain tells of one request or the latest, and why it cannot', async (t) => {
+    const context = createContext();
+    const [newer, older] = [explanationOf({ id: '0-18' }), explanationOf({ id: '0-17' })];
+    context.decisions = [newer, older];
+    const server = await start(t, { backend, context });
+    const { port } = server.addresses[0];
+    const get = (path: string) => request('127.0.0.1', port, `GET ${path}`, local(server));
+    const all = await get('/explain');
+    t.equal(all.headers['content-type'], 'application/json');
+    t.strictSame(JSON.parse(all.body.toString()), [newer, older]);
+    t.strictSame(JSON.parse((await get('/explain?id=0-17')).body.toString()), older, 'one is no array');
+    t.strictSame(JSON.parse((await get('/explain?id=0%2D17')).body.toString()), older, 'decoded');
+    const unknown = await get('/explain?id=0-19');
+    t.equal(unknown.status, 404);
+    t.equal(unknown.body.toString(), 'nothing is known of 0-19\n');
+    for (const query of ['0-17', 'id=0-17&id=0-18', 'id=0-17&x', 'ID=0-17']) {
+      const wrong = await get(`/explain?${query}`);
+      t.equal(wrong.status, 400, query);
+      t.match(wrong.body.toString(), '/explain?id=0-1234');
+    }
+    for (const [exitCode, status] of [
+      [EXIT.usage, 400],
+      [EXIT.unavailable, 503],
+    ]) {
+      context.explain = () => Promise.reject(new UserError('said so', exitCode));
+      t.match(await get('/explain?id=x'), { status, body: Buffer.from('said so\n') });
+    }
+    context.explain = () => Promise.reject(new Error('the inner reason'));
+    t.equal((await get('/explain')).status, 500);
+    t.equal((await request('127.0.0.1', port, 'POST /explain', local(server))).status, 405);
   });
 
   t.test('the log level changes by POST only', async (t) => {

@@ -13,7 +13,9 @@ import type { AdminBackend, AdminHandler } from '../../proxy/admin/backend.ts';
 import { NodeBackend } from '../../proxy/admin/node-server.ts';
 import { UwsBackend } from '../../proxy/admin/uws-server.ts';
 import { parseSocketAddress, type SocketAddress } from '../../proxy/core/address.ts';
+import { UserError } from '../../proxy/core/errors.ts';
 import type { LogLevel } from '../../proxy/core/log.ts';
+import type { Explanation } from '../../proxy/model/explanation.ts';
 
 /** A context whose answers a test can change. */
 export interface TestContext extends AdminContext {
@@ -22,6 +24,7 @@ export interface TestContext extends AdminContext {
   shutDowns: number;
   applications: number;
   exposition: () => Promise<string>;
+  decisions: readonly Explanation[];
 }
 
 export function createContext(env: NodeJS.ProcessEnv = {}): TestContext {
@@ -31,6 +34,7 @@ export function createContext(env: NodeJS.ProcessEnv = {}): TestContext {
     shutDowns: 0,
     applications: 0,
     exposition: async () => '# HELP up Up\n# TYPE up gauge\nup 1\n',
+    decisions: [],
     env,
     readiness: () => ({ ready: context.reasons.length === 0, reasons: context.reasons }),
     metrics: () => context.exposition(),
@@ -47,6 +51,11 @@ export function createContext(env: NodeJS.ProcessEnv = {}): TestContext {
       return () => {
         context.applications--;
       };
+    },
+    explain: async (id) => {
+      const found = context.decisions.filter((each) => id === undefined || each.id === id);
+      if (id !== undefined && found.length === 0) throw new UserError(`nothing is known of ${id}`);
+      return found;
     },
   };
   return context;

@@ -14,11 +14,13 @@ import {
 import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { stringify } from 'yaml';
 import type { SocketAddress } from '../../proxy/core/address.ts';
+import type { Explanation } from '../../proxy/model/explanation.ts';
 import { at } from './engine.ts';
 import { parseExposition } from './exposition.ts';
 import { spawnNode } from './node-child.ts';
@@ -56,6 +58,8 @@ export interface ProxyStart {
   readonly inbound?: object;
   readonly workers?: number;
   readonly shutdown?: object;
+  /** Beside the format, which is JSON. */
+  readonly log?: object;
   /** Files of the folder of resources by name; absent: the proxy has no discovery source. */
   readonly mesh?: Readonly<Record<string, string>>;
   /** Limit of open files. */
@@ -76,6 +80,8 @@ export class TestProxy {
   readonly ended: Promise<ProxyEnd>;
   /** What it said so far, lines that are no JSON as `message`. */
   readonly records: LogRecord[] = [];
+  /** Its standard output, which nobody reads. */
+  readonly output: Readable;
   /** Bound addresses in the order of the configuration. */
   listeners: readonly SocketAddress[] = [];
   private admin = '';
@@ -87,6 +93,7 @@ export class TestProxy {
     this.child = child;
     this.folder = folder;
     this.pid = child.pid!;
+    this.output = child.stdout;
     child.stderr.setEncoding('utf8').on('data', (text: string) => this.take(text));
     this.ended = once(child, 'close').then(([status, signal]) => ({ status, signal }));
   }
@@ -172,8 +179,19 @@ export class TestProxy {
 
   /** What /config says is in force. */
   async configuration(): Promise<{ readonly [section: string]: unknown }> {
-    const token = readFileSync(join(this.folder, TOKEN_FILE), 'utf8').trim();
-    return JSON.parse(await this.fetch('/config', { authorization: `Bearer ${token}` }));
+    return JSON.parse(await this.fetch('/config', this.bearer()));
+  }
+
+  /** What /explain tells of one request. Throws with what it says when it knows none. */
+  async explanation(id: string): Promise<Explanation> {
+    const text = await this.fetch(`/explain?id=${id}`, this.bearer());
+    if (!text.startsWith('{')) throw new Error(text);
+    return JSON.parse(text);
+  }
+
+  /** What /explain tells of the latest requests. */
+  async explanations(): Promise<readonly Explanation[]> {
+    return JSON.parse(await this.fetch('/explain', this.bearer()));
   }
 
   /** Waits until a sum is what it should be. */
@@ -217,6 +235,10 @@ export class TestProxy {
     return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
   }
 
+  private bearer(): { readonly authorization: string } {
+    return { authorization: `Bearer ${readFileSync(join(this.folder, TOKEN_FILE), 'utf8').trim()}` };
+  }
+
   private fetch(path: string, headers: Readonly<Record<string, string>> = {}): Promise<string> {
     return new Promise((resolve, reject) => {
       get(`http://${this.admin}${path}`, { agent: false, headers }, (response) => {
@@ -249,7 +271,7 @@ export function launchProxy(t: Test, start: ProxyStart): TestProxy {
       workers: start.workers ?? 1,
       admin: { listen: '127.0.0.1:0', tokenFile: join(folder, TOKEN_FILE) },
       shutdown: start.shutdown ?? { grace: '5s', drainDelay: '0s' },
-      log: { format: 'json' },
+      log: { format: 'json', ...start.log },
     }),
   );
   const args = [...(start.nodeArguments ?? []), FERRULE, 'proxy', '--config', config];
