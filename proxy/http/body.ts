@@ -30,6 +30,7 @@ export class MessageBody {
   /** The rest has been passed on as it came. */
   passed(): void {
     this.handed += this.remaining;
+    this.content += this.remaining;
     this.remaining = 0;
     this.passing = false;
     this.done = true;
