@@ -1,6 +1,6 @@
 /** Recorded decisions for the eyes of somebody who has five seconds. */
-import type { AttemptOutcome } from '../model/explanation.ts';
 import type {
+  AttemptOutcome,
   ExplainedAttempt,
   ExplainedCandidate,
   ExplainedChoice,

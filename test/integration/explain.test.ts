@@ -158,7 +158,12 @@ t.test('plain requests are listed on both sides, newest first, and connections a
   const paths = (await outgoing.explanations()).map(({ request }) => request.path);
   t.strictSame(paths, ['/two', '/one']);
   const inbound = await listed(incoming, '/two');
-  t.match(inbound, { direction: 'inbound', clientIdentity: web.serverName, outcome: 'answered', status: 200 });
+  t.match(inbound, {
+    direction: 'inbound',
+    clientIdentity: web.serverName,
+    outcome: 'answered',
+    status: 200,
+  });
   t.equal(inbound.attempts.length, 1);
   t.equal(inbound.attempts[0].choice, undefined, 'there is one application');
   const { stdout } = await explain(incoming, inbound.id);
