@@ -2,6 +2,7 @@
 import { type AdminServer, startAdmin } from './admin/admin.ts';
 import { changedSettings, takeOver } from './config/changes.ts';
 import { type Config, describeConfig } from './config/config.ts';
+import { AccessOutput } from './control/access-output.ts';
 import { addControlMetrics } from './control/control-metrics.ts';
 import { Discovery } from './control/discovery.ts';
 import { FileSource } from './control/file-source.ts';
@@ -120,6 +121,7 @@ async function startProxy(config: Config, lifecycle: Lifecycle): Promise<Running
     const started = new Workers(WORKER_SCRIPT, workerSettings(config, own), listeners.grants, {
       discovery,
       registry,
+      access: new AccessOutput(process.stdout),
       onIdentityRefused: (version) => identity?.refusedByWorker(version),
     });
     workers = started;
@@ -173,6 +175,7 @@ function reconfigure(inForce: Config, newer: Config, workers: Workers): Config {
   if (ignored.length > 0) log.warn('these changes need a restart', { settings: ignored.join(', ') });
   workers.announce({ type: 'policies', policies: policyMessage(next) });
   setLogLevel(next.log.level, workers);
+  workers.announce({ type: 'access-log', access: next.log.access });
   log.info('configuration read again');
   return next;
 }

@@ -12,6 +12,8 @@ import { errnoName } from './core/errno.ts';
 import { LineBudget } from './core/line-budget.ts';
 import { log } from './core/log.ts';
 import { alertName } from './core/tls-alert.ts';
+import { AccessLines } from './forward/access-lines.ts';
+import { AccessLog } from './forward/access-log.ts';
 import { Dialler } from './forward/dial.ts';
 import { HttpForward } from './forward/http.ts';
 import { type ForwardOwner, TcpForward } from './forward/tcp.ts';
@@ -20,6 +22,7 @@ import { Handshakes } from './metrics/handshakes.ts';
 import { OpeningMetrics } from './metrics/opening.ts';
 import { type RefusalReason, Refusals } from './metrics/refusals.ts';
 import { MetricsSlab } from './metrics/slab.ts';
+import type { AccessLogSetting } from './model/access.ts';
 import type { ProxyConnection } from './model/connection.ts';
 import type { HttpUpstream } from './model/exchange.ts';
 import {
@@ -62,6 +65,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   private readonly lines = new LineBudget();
   private readonly forward: TcpForward;
   private readonly http: HttpForward;
+  private readonly accessLines: AccessLines;
   private readonly inbound: Inbound;
   private readonly outbound: Outbound;
   private sweeps = 0;
@@ -88,6 +92,12 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     const dialler = new Dialler(this.engine, redirected, tlsClient);
     this.forward = new TcpForward(this.engine, dialler, this);
     this.http = new HttpForward(this.engine, this.slab, dialler, settings.worker, this);
+    const dropped = this.slab.counter('ferrule_access_log_dropped_total', {});
+    this.accessLines = new AccessLines(
+      (lines) => post({ type: 'access', lines, last: false }),
+      (lines) => this.slab.add(dropped, lines),
+    );
+    this.logAccess(settings.log.access);
     const own = settings.ownAddresses.map((text) => required(parseSocketAddress(text), text));
     const parts = {
       engine: this.engine,
@@ -136,6 +146,13 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       case 'log-level':
         log.level = message.level;
         return;
+      case 'access-log':
+        return this.logAccess(message.access);
+      case 'access-written':
+        return this.accessLines.written(message.whole);
+      case 'access-end':
+        this.http.logUnderWay();
+        return this.post({ type: 'access', lines: this.accessLines.take(), last: true });
       case 'identity':
         if (this.credentials.apply(message.identity)) this.post({ type: 'identity-taken' });
         return;
@@ -337,6 +354,11 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       alert: alertName(number),
       ...line,
     });
+  }
+
+  private logAccess(access: AccessLogSetting): void {
+    this.http.access =
+      access === 'off' ? undefined : new AccessLog(access, (line) => this.accessLines.add(line));
   }
 
   private *connectionsOf(side: Side): Iterable<ProxyConnection> {

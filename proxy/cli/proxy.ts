@@ -59,7 +59,9 @@ async function run(args: readonly string[]): Promise<number> {
   const config = await load();
   if (options.flag('print-hosts')) return printHosts(config);
   const { runProxy } = await import('../main.ts');
-  return runProxy(config, load);
+  const status = await runProxy(config, load);
+  // Not through the queue of standard output, as for other commands: there is only what nobody reads of the access log.
+  process.exit(status);
 }
 
 /** All or nothing: a hosts file that lacks services sends their traffic past the proxy. */

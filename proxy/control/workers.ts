@@ -17,6 +17,7 @@ import {
   type ToWorker,
   type WorkerSettings,
 } from '../model/messages.ts';
+import type { AccessOutput } from './access-output.ts';
 import type { Discovery } from './discovery.ts';
 import { Explanations } from './explanations.ts';
 import { Publisher } from './publisher.ts';
@@ -68,6 +69,7 @@ export class Workers {
   private readonly grants: readonly (readonly ListenerGrant[])[];
   private readonly discovery: Discovery;
   private readonly registry: MetricsRegistry;
+  private readonly access: AccessOutput;
   private readonly onIdentityRefused: (version: number) => void;
   private readonly members = new Map<number, Member>();
   /** Also those that are still starting. */
@@ -90,6 +92,8 @@ export class Workers {
     parts: {
       discovery: Discovery;
       registry: MetricsRegistry;
+      /** Writes their access log. */
+      access: AccessOutput;
       /** Called by every worker that cannot use an identity. */
       onIdentityRefused: (version: number) => void;
     },
@@ -99,6 +103,7 @@ export class Workers {
     this.grants = grants;
     this.discovery = parts.discovery;
     this.registry = parts.registry;
+    this.access = parts.access;
     this.onIdentityRefused = parts.onIdentityRefused;
   }
 
@@ -168,9 +173,10 @@ export class Workers {
     return this.explanations.explain(id, this.living);
   }
 
-  /** Ends all workers at once; their open connections are reset. */
+  /** Ends all workers, once the access log is written; their open connections are reset. */
   async stop(): Promise<void> {
     this.stopping = true;
+    await this.access.end([...this.living].map(({ thread }) => thread));
     await Promise.all([...this.living].map(({ thread }) => thread.terminate()));
   }
 
@@ -179,7 +185,7 @@ export class Workers {
     const metrics = new SharedArrayBuffer(SLAB_BYTES);
     const workerData: WorkerSettings = {
       ...this.settings,
-      log: { level: log.level, format: log.format },
+      log: { ...this.settings.log, level: log.level, format: log.format },
       worker: number,
       metrics,
       identity: this.identity,
@@ -242,6 +248,8 @@ export class Workers {
         return this.onIdentityRefused(message.version);
       case 'explained':
         return this.explanations.answered(message.call, message.explanations);
+      case 'access':
+        return this.access.write(member.thread, message);
       case 'log':
         return log.sink(message.line);
     }

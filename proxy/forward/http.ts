@@ -3,7 +3,7 @@
  *
  *   request head → pick an endpoint → a connection that waits, or a new one → send → response head → body → the next request
  */
-import { encodeAnswer } from '../http/answer.ts';
+import { bodyLength, encodeAnswer } from '../http/answer.ts';
 import { BODY, FRAMING, type Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import { canonicalPath } from '../http/path.ts';
@@ -19,6 +19,7 @@ import type { DecisionOutcome, Explanation } from '../model/explanation.ts';
 import type { Side } from '../model/messages.ts';
 import type { EndpointPicker } from '../model/pick.ts';
 import { type ConnectionId, type Engine, indexOf } from '../native/engine.ts';
+import type { AccessLog } from './access-log.ts';
 import { Decisions } from './decisions.ts';
 import type { Dialler } from './dial.ts';
 import { explain } from './explanation.ts';
@@ -43,6 +44,8 @@ const LISTED = 50;
 export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   /** Clients of these sides are told that their connections do not last. */
   draining: readonly Side[] = [];
+  /** Where requests are logged; undefined where they are not. */
+  access: AccessLog | undefined;
   /** What is counted apart from destinations. */
   private readonly metrics: HttpWorkerMetrics;
   private readonly engine: Engine;
@@ -175,7 +178,25 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     decision.outcome = outcome;
     decision.status = exchange.status;
     decision.endedMs = nowMs;
+    if (this.access !== undefined) this.log(this.access, exchange, decision, nowMs);
+    exchange.texts = undefined;
     this.decisions.end(decision);
+  }
+
+  /** What is under way is logged as it stands: the proxy ends. */
+  logUnderWay(): void {
+    if (this.access === undefined) return;
+    for (const exchange of this.exchanges)
+      if (exchange?.decision !== undefined)
+        this.log(this.access, exchange, exchange.decision, this.engine.nowMs());
+  }
+
+  private log(access: AccessLog, exchange: Exchange, decision: Decision, nowMs: number): void {
+    const { texts, requestBody, responseBody } = exchange;
+    // It began while there was no log.
+    if (texts === undefined && decision.method >= 0) return;
+    const bytes = { request: texts === undefined ? 0 : requestBody.content, response: responseBody.content };
+    access.add(decision, this.decisions.idOf(decision), texts, bytes, nowMs);
   }
 
   private exchangeOf({ client }: ProxyConnection): Exchange | undefined {
@@ -188,6 +209,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     const nowMs = this.engine.nowMs();
     exchange.begin(head, nowMs);
     exchange.decision = this.decisions.begin(exchange.connection, head, nowMs);
+    exchange.texts = this.access?.take(head);
     const path = pathOf(head);
     if (typeof path === 'number') return this.requestProblem(exchange, -path, 0);
     this.attempts.start(exchange, head, path, nowMs);
@@ -356,13 +378,14 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     this.metrics.failed(connection.direction, reason);
     if (exchange.responseStarted) return this.brokenOff(exchange);
     exchange.status = status;
-    this.unanswered(exchange, 'refused');
     // HTTP/1.0 clients would have to be told that the connection goes on: it is not worth it.
     const last = !exchange.requestBody.done || exchange.phase === 'tunnel' || exchange.minor === 0;
     if (last || this.draining.includes(connection.direction)) exchange.keepAlive = false;
     const answer = { status, message, decision: this.decisions.idOf(decision) };
     const close = !exchange.keepAlive;
     const bytes = encodeAnswer(answer, exchange.json, method === METHOD.head, close);
+    if (this.access !== undefined) exchange.responseBody.content = bodyLength(bytes);
+    this.unanswered(exchange, 'refused');
     this.engine.send(connection.client, bytes);
     if (close) this.clientDone(exchange);
     else this.requests.resume(exchange);

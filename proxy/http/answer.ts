@@ -24,6 +24,8 @@ const REASONS: Readonly<Record<number, string>> = {
   505: 'HTTP Version Not Supported',
 };
 
+const END_OF_HEAD = '\r\n\r\n';
+
 /**
  * The whole response as HTTP/1.1 bytes.
  * @param json the client prefers JSON to text
@@ -46,6 +48,11 @@ export function encodeAnswer(answer: LocalAnswer, json: boolean, head: boolean, 
     head ? '' : `${body}\n`,
   ];
   return Buffer.from(lines.join('\r\n'), 'utf8');
+}
+
+/** Length of the body in what `encodeAnswer` made, in bytes. */
+export function bodyLength({ buffer, byteOffset, length }: Uint8Array): number {
+  return length - Buffer.from(buffer, byteOffset, length).indexOf(END_OF_HEAD) - END_OF_HEAD.length;
 }
 
 /** What a field value may hold: names from configuration and peers may be in the message. */

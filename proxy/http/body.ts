@@ -31,6 +31,7 @@ export class MessageBody {
   passed(): void {
     this.handed += this.remaining;
     this.content += this.remaining;
+    this.content += this.remaining;
     this.remaining = 0;
     this.passing = false;
     this.done = true;

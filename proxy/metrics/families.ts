@@ -115,6 +115,12 @@ export const FAMILIES = [
     labels: [],
   },
   {
+    name: 'ferrule_access_log_dropped_total',
+    type: 'counter',
+    help: 'Lines of the access log that could not be written, or were not read in time',
+    labels: [],
+  },
+  {
     name: 'ferrule_metrics_series_overflow_total',
     type: 'counter',
     help: 'Requests for a metric series that were given the overflow series of their family',

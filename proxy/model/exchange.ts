@@ -10,6 +10,7 @@ import type { HttpSeries } from '../metrics/http.ts';
 import type { HttpAuthorities } from '../metrics/http-authorities.ts';
 import type { HttpPoolSeries } from '../metrics/http-pool.ts';
 import type { ConnectionId } from '../native/engine.ts';
+import type { RequestTexts } from './access.ts';
 import { NO_BYTES, NO_ENDPOINTS, type ProxyConnection } from './connection.ts';
 import type { Decision } from './decision.ts';
 import type { UpstreamFault, UpstreamStage } from './dialling.ts';
@@ -54,6 +55,8 @@ export class Exchange {
   startedMs = 0;
   /** The record of it, from its head to its end. */
   decision: Decision | undefined;
+  /** What the access log needs of its head; undefined where there is no log or no head. */
+  texts: RequestTexts | undefined;
 
   // --- what was sent, for as long as it may have to be sent again; see retained.ts
   /** Offset of the block in the slab that has the head; 0 for none. */
@@ -113,7 +116,7 @@ export class Exchange {
     this.idempotent = IDEMPOTENT[head.method] === 1;
     this.keepAlive = !head.close;
     this.json = prefersJson(head);
-    this.status = 0;
+    this.status = this.responseBody.content = 0;
     this.responseStarted = this.switching = false;
     this.series = this.clientSeries;
     this.series?.requested();

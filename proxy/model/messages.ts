@@ -2,6 +2,7 @@
 
 import type { LogFormat, LogLevel } from '../core/log.ts';
 import type { SeriesDefinition, Slot } from '../metrics/slab.ts';
+import type { AccessLogSetting } from './access.ts';
 import type { Explanation } from './explanation.ts';
 import type { Policy } from './policy.ts';
 import type { TargetKey, TargetSnapshot } from './target.ts';
@@ -84,7 +85,11 @@ export interface WorkerSettings {
     readonly opaquePorts: readonly number[];
     readonly policies: PolicyMessage;
   };
-  readonly log: { readonly level: LogLevel; readonly format: LogFormat };
+  readonly log: {
+    readonly level: LogLevel;
+    readonly format: LogFormat;
+    readonly access: AccessLogSetting;
+  };
 }
 
 /** Main to worker. */
@@ -99,6 +104,12 @@ export type ToWorker =
   /** Main has dropped its definition of a slot: it may be used again. */
   | { readonly type: 'forgotten'; readonly slot: Slot }
   | { readonly type: 'log-level'; readonly level: LogLevel }
+  /** Requests that begin from now on are logged so. */
+  | { readonly type: 'access-log'; readonly access: AccessLogSetting }
+  /** The batch of lines that was sent last is written, or is lost. */
+  | { readonly type: 'access-written'; readonly whole: boolean }
+  /** The proxy ends: send the last lines. */
+  | { readonly type: 'access-end' }
   /** Handshakes from now on use it. */
   | { readonly type: 'identity'; readonly identity: OwnIdentity }
   /** Open connections are judged again. */
@@ -132,4 +143,6 @@ export type FromWorker =
   | { readonly type: 'explained'; readonly call: number; readonly explanations: readonly Explanation[] }
   | { readonly type: 'define'; readonly definition: SeriesDefinition }
   | { readonly type: 'undefine'; readonly slot: Slot }
+  /** Lines of the access log; `last`: the answer to `access-end`, possibly empty. The others come one at a time. */
+  | { readonly type: 'access'; readonly lines: string; readonly last: boolean }
   | { readonly type: 'log'; readonly line: string };

@@ -32,7 +32,7 @@ export interface Routes {
 export async function startRoutes(
   t: Test,
   application: SocketAddress,
-  settings: Pick<ProxyStart, 'shutdown'> = {},
+  settings: Pick<ProxyStart, 'shutdown' | 'log'> = {},
 ): Promise<Routes> {
   const identities = await makeIdentities(t);
   const [web, api] = [await identities.make('web'), await identities.make('api')];
