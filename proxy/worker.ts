@@ -297,10 +297,10 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       log.info('accepting again', { listener: this.roles.get(listener)?.kind, ...line });
   }
 
-  passed(id: ConnectionId): void {
+  passed(id: ConnectionId, rest: number): void {
     const user = this.sockets[indexOf(id)];
-    if (user?.kind === 'upstream') this.http.upstreamPassed(user);
-    else if (user !== undefined) this.http.clientPassed(user);
+    if (user?.kind === 'upstream') this.http.upstreamPassed(user, rest);
+    else if (user !== undefined) this.http.clientPassed(user, rest);
   }
 
   // Readers are linked to whom they feed, so that they wait by themselves.

@@ -102,11 +102,11 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
     return end;
   }
 
-  /** The rest of its body has gone out. */
-  passed(exchange: Exchange): void {
+  /** The rest of its body has gone out, but for the last `rest` bytes. */
+  passed(exchange: Exchange, rest: number): void {
     const { requestBody, upstream } = exchange;
-    if (upstream !== undefined) upstream.handed += requestBody.remaining;
-    requestBody.passed();
+    const length = requestBody.passed(rest);
+    if (upstream !== undefined) upstream.handed += length;
     if (exchange.requestLinked) this.unlinkRequest(exchange);
   }
 

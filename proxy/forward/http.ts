@@ -258,20 +258,20 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     this.responses.received(exchange, upstream, this.engine.slab, offset, offset + length);
   }
 
-  /** The rest of the response's body has gone to the client. */
-  upstreamPassed(upstream: HttpUpstream): void {
+  /** The rest of the response's body has gone to the client, but for the last `rest` bytes: those will not. */
+  upstreamPassed(upstream: HttpUpstream, rest: number): void {
     const { exchange } = upstream;
-    if (exchange?.responseBody.passing !== true || upstream.closing) return;
-    exchange.responseBody.passed();
-    this.responseDone(exchange, upstream, false);
+    if (exchange?.responseBody.passing !== true || (rest === 0 && upstream.closing)) return;
+    exchange.responseBody.passed(rest);
+    if (rest === 0) this.responseDone(exchange, upstream, false);
   }
 
-  /** The rest of the request's body has gone to the endpoint. */
-  clientPassed(connection: ProxyConnection): void {
+  /** The rest of the request's body has gone to the endpoint, but for the last `rest` bytes: those will not. */
+  clientPassed(connection: ProxyConnection, rest: number): void {
     const exchange = this.exchangeOf(connection);
     if (exchange?.requestBody.passing !== true) return;
-    this.attempts.passed(exchange);
-    if (exchange.phase === 'body') exchange.phase = 'answer';
+    this.attempts.passed(exchange, rest);
+    if (rest === 0 && exchange.phase === 'body') exchange.phase = 'answer';
   }
 
   /** An endpoint will send no more. */

@@ -27,14 +27,17 @@ export class MessageBody {
     if (kind === BODY.chunked) this.chunks.reset();
   }
 
-  /** The rest has been passed on as it came. */
-  passed(): void {
-    this.handed += this.remaining;
-    this.content += this.remaining;
-    this.content += this.remaining;
-    this.remaining = 0;
+  /** It has been passed on as it came, but for the last `rest` bytes. @returns how much that was */
+  passed(rest: number): number {
+    // More when the link ended between two orders to pass.
+    const left = Math.min(rest, this.remaining);
+    const length = this.remaining - left;
+    this.handed += length;
+    this.content += length;
+    this.remaining = left;
     this.passing = false;
-    this.done = true;
+    this.done = left === 0;
+    return length;
   }
 
   /** Reads the chunks. */

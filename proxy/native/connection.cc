@@ -277,11 +277,16 @@ void Engine::unlink(Connection& connection) {
   if (connection.linkedTo == nullptr) return;
   connection.linkedTo->linkedFrom = nullptr;
   connection.linkedTo = nullptr;
+  if (connection.passing > 0)
+    emit(Event::passed, connection.id(), int32_t(uint32_t(connection.passing)), int32_t(connection.passing >> 32));
   connection.passing = 0;
   if (connection.readable) makeReady(connection);
 }
 
 void Engine::destroy(Connection& connection, int error, bool reset, bool causedByOther) {
+  // How far it came with what was to be passed on is told before its end.
+  unlink(connection);
+  if (connection.linkedFrom != nullptr) unlink(*connection.linkedFrom);
   int32_t records[2 * RECORD_INTS] = {int32_t(Event::closed), connection.id(), error,
                                       (causedByOther ? 1 : 0) | (connection.alert + 1) << 1};
   std::memcpy(records + RECORD_INTS, &connection.bytesRead, sizeof(double));

@@ -31,7 +31,7 @@ enum class Event : int32_t {
   deadOperation = 12,  // a: the operation, b: another id it concerns
   secured = 13,        // mutual TLS is there; a: offset, b: length of a report in the slab
   tlsFailed = 14,      // the same; closed follows
-  passed = 15,         // what was to be passed on has been
+  passed = 15,         // what was to be passed on has been; a, b: low and high half of what was not, when the link ended before
 };
 
 enum class Operation : int32_t {

@@ -48,8 +48,8 @@ export interface EngineHandler {
   blocked(id: ConnectionId): void;
   /** Less than 16 KB wait. */
   drained(id: ConnectionId): void;
-  /** Everything that `pass` was to pass on has been. */
-  passed(id: ConnectionId): void;
+  /** Everything that `pass` was to pass on has been, but for the last `rest` bytes, when an end of either side came before. */
+  passed(id: ConnectionId, rest: number): void;
   /** Mutual TLS is there. Paused connections stay paused; from here on only plaintext is seen. */
   secured(id: ConnectionId, report: TlsReport): void;
   /** The handshake failed, and the report says why; `closed` follows. */
@@ -444,7 +444,7 @@ export class Engine {
       case EVENT.drained:
         return handler.drained(id);
       case EVENT.passed:
-        return handler.passed(id);
+        return handler.passed(id, (a >>> 0) + b * 2 ** 32);
       case EVENT.secured:
         return handler.secured(id, readTlsReport(this.slab, a, b));
       case EVENT.tlsFailed:

@@ -156,6 +156,51 @@ t.test('requests that get no answer of an application', async (t) => {
   t.match(await log.with('/cut'), { error: 'under way' }, 'cut off by the end of the proxy');
 });
 
+t.test('bytes of long bodies, which the engine passes on by itself', async (t) => {
+  const SIZE = 3_000_000;
+  const application = await startApplication(t);
+  const whole = await startInFront(t, application.address, JSON_LOG);
+  const wholes = followJson(whole.proxy);
+  await whole.say(`GET /body?n=${SIZE}&framing=length HTTP/1.1\r\n${HOST}${LAST}\r\n`);
+  t.match(await wholes.with('framing=length'), { status: 200, response_bytes: SIZE });
+  await whole.say(
+    `POST /digest HTTP/1.1\r\n${HOST}${LAST}Content-Length: ${SIZE}\r\n\r\n${'x'.repeat(SIZE)}`,
+  );
+  t.match(await wholes.with('/digest'), { status: 200, request_bytes: SIZE });
+
+  const server = await serve(t, ({ socket }) => {
+    socket.once('data', (bytes) => {
+      const [, path] = String(bytes).split(' ');
+      if (path === '/upload') return;
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${SIZE}\r\n\r\n${'x'.repeat(1_000_000)}`, () => {
+        if (path === '/half') socket.destroySoon();
+      });
+    });
+  });
+  const { proxy, say, ip, port } = await startInFront(t, server.address, JSON_LOG);
+  const log = followJson(proxy);
+  await say(`GET /half HTTP/1.1\r\n${HOST}\r\n`);
+  t.match(await log.with('/half'), { response_bytes: 1_000_000, error: 'broken off' });
+
+  const reader = connect({ host: ip, port });
+  let read = 0;
+  reader.on('data', (bytes) => {
+    read += bytes.length;
+  });
+  reader.write(`GET /left HTTP/1.1\r\n${HOST}\r\n`);
+  await eventually('what there is', () => (read > 1_000_000 ? true : undefined));
+  reader.resetAndDestroy();
+  t.match(await log.with('/left'), { status: 200, response_bytes: 1_000_000, error: 'client left' });
+
+  const writer = connect({ host: ip, port });
+  writer.write(`POST /upload HTTP/1.1\r\n${HOST}Content-Length: ${SIZE}\r\n\r\n${'x'.repeat(500_000)}`);
+  const arrived = () => server.peers.find((peer) => peer.receivedBytes > 500_000);
+  const upload = await eventually('what was sent', arrived);
+  t.match(upload.text, /^POST \/upload /);
+  writer.resetAndDestroy();
+  t.match(await log.with('/upload'), { request_bytes: 500_000, error: 'client left' });
+});
+
 t.test('Apache, and changes while the proxy runs', async (t) => {
   const nobody = await serve(t);
   nobody.server.close();
