@@ -39,6 +39,8 @@ export interface OpeningOwner {
 export class Opening {
   private readonly engine: Engine;
   private readonly owner: OpeningOwner;
+  /** Of these a look is due. */
+  private readonly changed: ProxyConnection[] = [];
 
   constructor(engine: Engine, owner: OpeningOwner) {
     this.engine = engine;
@@ -112,11 +114,19 @@ export class Opening {
   private lookLater(connection: ProxyConnection): void {
     if (connection.looking) return;
     connection.looking = true;
-    queueMicrotask(() => {
+    if (this.changed.push(connection) === 1) this.engine.atEnd(this.lookAtChanged);
+  }
+
+  private readonly lookAtChanged = (): void => {
+    const { changed } = this;
+    for (let index = 0; index < changed.length; index++) {
+      const connection = changed[index];
       connection.looking = false;
       this.owner.look(connection);
-    });
-  }
+      connection.keep();
+    }
+    changed.length = 0;
+  };
 
   /** A greeting must not overtake a ClientHello: whoever speaks TLS speaks at once, and could not make sense of it. */
   private serverFirst(connection: ProxyConnection): void {

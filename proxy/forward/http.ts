@@ -242,7 +242,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
 
   clientDone(exchange: Exchange): void {
     exchange.phase = 'closing';
-    this.engine.close(exchange.connection.client);
+    this.engine.close(exchange.connection.client, exchange.last && exchange.requestBody.done);
   }
 
   // --- responses

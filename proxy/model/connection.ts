@@ -88,6 +88,8 @@ export class ProxyConnection {
   tried: readonly Endpoint[] = NO_ENDPOINTS;
   /** What the client has sent and nobody has passed on. */
   held: Uint8Array = NO_BYTES;
+  /** It is the engine's memory, until the batch is over. */
+  borrowed = false;
   /** The same of an upstream that may speak first. */
   heldUpstream: Uint8Array = NO_BYTES;
   /** A look at what is held is due at the end of the batch. */
@@ -126,10 +128,23 @@ export class ProxyConnection {
     this.destination = destination;
   }
 
-  /** Keeps received bytes, which are the engine's until the batch is over. */
+  /** Holds received bytes, which are the engine's until the batch is over; by then `keep` must have been called. */
   hold(socket: ConnectionId, bytes: Uint8Array): void {
-    if (socket === this.client) this.held = joined(this.held, bytes);
-    else this.heldUpstream = joined(this.heldUpstream, bytes);
+    if (socket !== this.client) {
+      this.heldUpstream = joined(this.heldUpstream, bytes);
+      return;
+    }
+    this.keep();
+    // Nearly always they are all that is needed, and used up in this very batch.
+    this.borrowed = this.held.length === 0;
+    this.held = this.borrowed ? bytes : joined(this.held, bytes);
+  }
+
+  /** Copies what is held to memory of our own. */
+  keep(): void {
+    if (!this.borrowed) return;
+    this.borrowed = false;
+    if (this.held.length > 0) this.held = this.held.slice();
   }
 
   /** Over for us: nothing starts for it any more. The sockets may still have to end. */

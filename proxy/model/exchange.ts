@@ -50,6 +50,8 @@ export class Exchange {
   idempotent = false;
   /** The client keeps its connection after the response, as far as it and the request go. */
   keepAlive = true;
+  /** The client has said that the request is its last. */
+  last = false;
   /** It takes JSON rather than text. */
   json = false;
   startedMs = 0;
@@ -114,6 +116,7 @@ export class Exchange {
     this.requestLength = head.contentLength;
     this.requestBody.start(head.body, head.contentLength);
     this.idempotent = IDEMPOTENT[head.method] === 1;
+    this.last = head.close;
     this.keepAlive = !head.close;
     this.json = prefersJson(head);
     this.status = this.responseBody.content = 0;

@@ -238,12 +238,21 @@ void Engine::afterFlush(Connection& connection) {
     if (connection.linkedFrom != nullptr && connection.linkedFrom->readable) makeReady(*connection.linkedFrom);
   }
   if (!connection.out.empty() || connection.state != State::open || connection.handshaking()) return;
+  if (connection.peerDone && !connection.shutDone) return leave(connection);
   if (connection.shutWanted && !connection.shutDone) endOutput(connection);
   if (!connection.shutDone) return;
   if (connection.readEnded) return destroy(connection, 0, false);
   if (!connection.closeWanted) return;
   setDeadline(connection, LINGER_MS, DeadlineMode::absolute);
   makeReady(connection);
+}
+
+// The peer waits for nothing but our end, and of it nothing is unread, which would make closing a reset. Three system calls less
+// than shutting down, and reading the peer's own end, before closing.
+void Engine::leave(Connection& connection) {
+  connection.peerDone = false;
+  if (connection.readable || connection.tls != nullptr || !connection.unread.empty()) return afterFlush(connection);
+  destroy(connection, 0, false);
 }
 
 // Tells the peer that nothing follows, as soon as everything is out.

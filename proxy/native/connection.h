@@ -89,6 +89,7 @@ struct Connection {
   bool shutWanted = false;   // end our side once the queue is out
   bool shutDone = false;
   bool closeWanted = false;  // end everything once the queue is out
+  bool peerDone = false;     // … without a look at what else may come
   bool blockedReported = false;
   bool queued = false;       // is in the ready queue
   int failure = 0;           // errno of a failed write; what the peer sent before still gets read

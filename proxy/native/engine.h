@@ -37,7 +37,7 @@ enum class Event : int32_t {
 enum class Operation : int32_t {
   send = 1,      // offset, length
   shutdown = 2,  // ends our side once everything is out
-  close = 3,     // ends both sides once everything is out
+  close = 3,     // ends both sides once everything is out; 1: the peer has promised to send no more
   reset = 4,
   pause = 5,
   resume = 6,
@@ -202,6 +202,7 @@ class Engine {
   void send(Connection& connection, const uint8_t* bytes, size_t length);
   void flush(Connection& connection);
   void afterFlush(Connection& connection);
+  void leave(Connection& connection);
   void writeFailed(Connection& connection, int error);
   void link(Connection& connection, ConnectionId other);
   void unlink(Connection& connection);

@@ -119,6 +119,7 @@ export class Engine {
   private readonly deadlines: number[] = [];
   private inBatch = false;
   private batchMs = 0;
+  private readonly endings: (() => void)[] = [];
   private flushQueued = false;
   private stopped = false;
 
@@ -259,9 +260,10 @@ export class Engine {
   /**
    * Ends both sides once everything is out. What still arrives is read and thrown away, and from when everything is out for
    * 2 s at most; a peer that never reads is cut by a `reset`.
+   * @param peerDone the peer has promised to send no more: nothing is waited for
    */
-  close(id: ConnectionId): void {
-    this.add(OPERATION.close, id, 0, 0);
+  close(id: ConnectionId, peerDone = false): void {
+    this.add(OPERATION.close, id, peerDone ? 1 : 0, 0);
   }
 
   /** Ends both sides at once with a reset; a relay's other side too. */
@@ -326,6 +328,15 @@ export class Engine {
     return this.inBatch ? this.batchMs : performance.now();
   }
 
+  /**
+   * Calls back at the end of the batch, when everything that came together is known and its bytes are still in the slab; outside of
+   * a batch soon.
+   */
+  atEnd(callback: () => void): void {
+    if (this.inBatch) this.endings.push(callback);
+    else queueMicrotask(callback);
+  }
+
   /** Adds every byte read and written from now on to two slots of the metrics slab. */
   count(id: ConnectionId, readSlot: number, writeSlot: number): void {
     this.add(OPERATION.count, id, readSlot, writeSlot);
@@ -379,7 +390,9 @@ export class Engine {
     this.batchMs = performance.now();
     try {
       this.dispatch(this.events[buffer], this.eventDoubles[buffer], records * RECORD_INTS);
+      for (let index = 0; index < this.endings.length; index++) this.endings[index]();
     } finally {
+      this.endings.length = 0;
       this.inBatch = false;
       // Here and not after the return: microtasks run in between, and may ask for more.
       this.flush();

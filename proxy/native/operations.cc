@@ -37,6 +37,7 @@ void Engine::execute(const int32_t* record) {
       if (operation == Operation::close && connection.handshaking()) return destroy(connection, 0, true);
       connection.shutWanted = true;
       connection.closeWanted = operation == Operation::close;
+      connection.peerDone = connection.closeWanted && a == 1;
       return afterFlush(connection);
     case Operation::reset:
       if (connection.relay != nullptr) return connection.relay->fail(connection, 0);
