@@ -83,7 +83,7 @@ export interface Script {
   readonly end?: (seen: Seen) => void;
   readonly blocked?: (seen: Seen) => void;
   readonly drained?: (seen: Seen) => void;
-  readonly passed?: (seen: Seen) => void;
+  readonly passed?: (seen: Seen, rest: number) => void;
   readonly deadline?: (seen: Seen) => void;
   readonly secured?: (seen: Seen, report: TlsReport) => void;
   readonly tlsFailed?: (seen: Seen, report: TlsReport) => void;
@@ -188,9 +188,9 @@ export class TestEngine implements EngineHandler {
     seen.script.blocked?.(seen);
   }
 
-  passed(id: ConnectionId): void {
+  passed(id: ConnectionId, rest: number): void {
     const seen = this.note(id, 'passed');
-    seen.script.passed?.(seen);
+    seen.script.passed?.(seen, rest);
   }
 
   drained(id: ConnectionId): void {
