@@ -1,72 +1,15 @@
 /** What happens to requests when connections, servers and clients go: saved, or told, and never sent twice. */
 import { once } from 'node:events';
-import { Agent, request as ask, createServer, type IncomingMessage, type Server } from 'node:http';
-import { type AddressInfo, connect, type Socket } from 'node:net';
-import t, { type Test } from 'tap';
-import type { SocketAddress } from '../../proxy/core/address.ts';
+import { Agent } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import t from 'tap';
 import { at } from '../support/engine.ts';
 import { serve } from '../support/engine-peers.ts';
 import { sendRaw } from '../support/http.ts';
 import { startApplication } from '../support/http-application.ts';
+import { judge, type Result, send, startBackend } from '../support/http-results.ts';
 import { startRoutes } from '../support/http-routes.ts';
 import { eventually, listenerFor, serviceYaml, startTestProxy } from '../support/proxy.ts';
-
-interface Result {
-  readonly id: string;
-  readonly method: string;
-  readonly status: number;
-  readonly why: string;
-}
-
-/** One request with a body of `POST`s own; status 0 when the connection broke. */
-function send(
-  agent: Agent,
-  address: SocketAddress,
-  method: string,
-  id: string,
-  chunked = false,
-): Promise<Result> {
-  return new Promise((resolve) => {
-    const request = ask({ host: address.ip, port: address.port, agent, method, path: `/${id}` });
-    request.on('error', (error) => resolve({ id, method, status: 0, why: error.message }));
-    request.on('response', (response: IncomingMessage) => {
-      let why = '';
-      response.on('error', (error) => resolve({ id, method, status: 0, why: error.message }));
-      response.setEncoding('utf8').on('data', (text) => {
-        why += text;
-      });
-      response.on('end', () => resolve({ id, method, status: response.statusCode ?? 0, why }));
-    });
-    if (method === 'POST') {
-      if (!chunked) request.setHeader('content-length', 4);
-      request.write('body');
-    }
-    request.end();
-  });
-}
-
-/** What clients got and what servers saw, together. */
-function judge(t: Test, results: readonly Result[], seen: ReadonlyMap<string, number>): void {
-  const gets = results.filter(({ method }) => method === 'GET');
-  t.strictSame(
-    gets.filter(({ status }) => status !== 200),
-    [],
-    `${gets.length} GETs, none of which fails`,
-  );
-  const posts = results.filter(({ method }) => method === 'POST');
-  t.strictSame(
-    posts.filter(({ id }) => (seen.get(id) ?? 0) > 1),
-    [],
-    `${posts.length} POSTs, none of them twice`,
-  );
-  const lost = posts.filter(({ status }) => status !== 200);
-  t.comment(`${lost.length} POSTs were lost`);
-  t.strictSame(
-    lost.filter(({ status, why }) => status !== 502 || why === ''),
-    [],
-    'what is lost is told',
-  );
-}
 
 t.test('a server that closes connections as the next request comes', async (t) => {
   const seen = new Map<string, number>();
@@ -131,22 +74,6 @@ t.test('framing that shrinks on its way does not make a request look unprocessed
     t.match(text, /^HTTP\/1\.1 502 [\s\S]*must not be sent twice/, 'and the client is told');
   }
 });
-
-interface Backend {
-  readonly server: Server;
-  readonly address: SocketAddress;
-}
-
-async function startBackend(seen: Map<string, number>): Promise<Backend> {
-  const server = createServer((request, response) => {
-    const id = request.url!.slice(1);
-    seen.set(id, (seen.get(id) ?? 0) + 1);
-    request.resume().on('end', () => setTimeout(() => response.end('ok'), 5));
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return { server, address: at(`127.0.0.1:${(server.address() as AddressInfo).port}`) };
-}
 
 t.test('a rolling restart of three backends under load', async (t) => {
   const seen = new Map<string, number>();

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import type { Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { at } from './engine.ts';
@@ -26,11 +26,10 @@ export interface Application {
   readonly seen: string[];
 }
 
-/** Starts it; it is gone when the test ends. */
-export async function startApplication(
-  t: Test,
+/** Makes it; it does not listen yet. */
+export function createApplication(
   handle: (request: IncomingMessage, response: ServerResponse) => void = answer,
-): Promise<Application> {
+): Omit<Application, 'address'> {
   const seen: string[] = [];
   const server = createServer({ keepAliveTimeout: IDLE_MS }, (request, response) => {
     seen.push(`${request.method} ${request.url}`);
@@ -51,6 +50,15 @@ export async function startApplication(
     socket.write(head);
     socket.pipe(socket);
   });
+  return { server, seen };
+}
+
+/** Starts it; it is gone when the test ends. */
+export async function startApplication(
+  t: Test,
+  handle?: (request: IncomingMessage, response: ServerResponse) => void,
+): Promise<Application> {
+  const { server, seen } = createApplication(handle);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   t.teardown(() => {
@@ -75,15 +83,16 @@ export function* pieces(length: number): Generator<Buffer> {
 
 /**
  * `/echo` sends the request's body back as it comes; `/digest` its checksum, the trailers and the head as JSON; `/body?n=&framing=`
- * a body; `/status?n=` a status without a body; `/hints` two interim responses first; `/trailers` a trailer.
+ * a body; `/status?n=` a status without a body; `/hints` two interim responses first; `/silent` one and no final one; `/trailers` a trailer.
  */
 export function answer(request: IncomingMessage, response: ServerResponse): void {
   const { pathname, searchParams } = new URL(request.url!, 'http://x');
   const n = Number(searchParams.get('n') ?? 0);
   if (pathname === '/echo') return void request.pipe(response);
-  if (pathname === '/body') return void sendBody(response, n, searchParams.get('framing') as Framing);
+  if (pathname === '/body') return sendBody(response, n, searchParams.get('framing') as Framing);
   if (pathname === '/digest') return void digest(request, response);
   request.resume();
+  if (pathname === '/silent') return response.writeProcessing();
   if (pathname === '/status') return void response.writeHead(n).end();
   if (pathname === '/trailers') {
     response.writeHead(200, { trailer: 'x-sum' }).write('body');
@@ -97,7 +106,7 @@ export function answer(request: IncomingMessage, response: ServerResponse): void
   response.end(`answer to ${request.url}`);
 }
 
-async function sendBody(response: ServerResponse, length: number, framing: Framing): Promise<void> {
+function sendBody(response: ServerResponse, length: number, framing: Framing): void {
   if (framing === 'length') response.setHeader('content-length', length);
   if (framing === 'close') {
     response.setHeader('connection', 'close');
@@ -105,11 +114,7 @@ async function sendBody(response: ServerResponse, length: number, framing: Frami
     response.removeHeader('transfer-encoding');
   }
   response.writeHead(200);
-  for (const piece of pieces(length)) {
-    if (response.destroyed) return;
-    if (!response.write(piece)) await Promise.race([once(response, 'drain'), once(response, 'close')]);
-  }
-  response.end();
+  Readable.from(pieces(length)).pipe(response);
 }
 
 async function digest(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -1,13 +1,14 @@
 /** Programs of others as HTTP clients and servers of a test. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { at } from './engine.ts';
+import { type HttpServerProgram, prepareServer } from './http-servers.ts';
 import { eventually } from './proxy.ts';
 
 /** How a program ended. */
@@ -35,21 +36,16 @@ export async function run(
   return { status, stdout, stderr };
 }
 
-/**
- * Starts a server in a folder of its own with a file `server.conf`, and waits until it listens.
- * @param configure the file's text, for the folder and the port
- * @param args of the program, for the folder
- */
+/** Starts a server in a folder of its own, and waits until it listens. */
 export async function startServer(
   t: Test,
   command: string,
-  configure: (folder: string, port: number) => string,
-  args: (folder: string) => readonly string[],
+  server: HttpServerProgram,
 ): Promise<SocketAddress> {
   const folder = mkdtempSync(join(tmpdir(), `ferrule-http-${process.pid}-`));
-  const port = await freePort();
-  writeFileSync(join(folder, 'server.conf'), configure(folder, port));
-  const child = spawn(command, args(folder), { stdio: ['ignore', 'pipe', 'pipe'] });
+  const address = at(`127.0.0.1:${await freePort()}`);
+  prepareServer(server, folder, address);
+  const child = spawn(command, server.args(folder), { stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   for (const stream of [child.stdout, child.stderr])
     stream.on('data', (bytes) => {
@@ -63,9 +59,9 @@ export async function startServer(
   });
   await eventually(`${command} listens`, async () => {
     if (child.exitCode !== null) throw new Error(`${command} ended: ${said}`);
-    return (await accepts(port)) || undefined;
+    return (await accepts(address.port)) || undefined;
   });
-  return at(`127.0.0.1:${port}`);
+  return address;
 }
 
 async function freePort(): Promise<number> {

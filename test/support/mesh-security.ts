@@ -94,6 +94,21 @@ function annotations(security: Security, workloads: Workloads | undefined): stri
 const DIALLED = ['direction="outbound"', 'peer="dst"'];
 const ACCEPTED = ['direction="inbound"', 'peer="src"'];
 
+/**
+ * Asserts that every connection between the sidecars had mutual TLS, at least one. For clients that leave as they like: a connection
+ * dialled for one that has gone is given up, in its handshake as well.
+ */
+export function expectAllSecured(t: Test, { outgoing, incoming }: Omit<Sidecars, 'expectSecurity'>): void {
+  for (const [sidecar, hop] of [
+    [outgoing, DIALLED],
+    [incoming, ACCEPTED],
+  ] as const) {
+    const total = sidecar.sum('tcp_open_total', ...hop);
+    t.ok(total > 0, `${total} connections: ${hop}`);
+    t.equal(sidecar.sum('tcp_open_total', ...hop, 'tls="true"'), total, 'all secured');
+  }
+}
+
 function expectPlaintext(t: Test, { outgoing, incoming }: Omit<Sidecars, 'expectSecurity'>, least: number) {
   for (const [sidecar, hop] of [
     [outgoing, DIALLED],

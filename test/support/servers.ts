@@ -1,7 +1,9 @@
 /** Servers nobody of Ferrule wrote, started in the namespaces of tests; gone with the namespace. */
+import type { ChildProcess } from 'node:child_process';
 import { chownSync, cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { poll } from './mesh.ts';
 import { exec, type Namespace, spawn } from './netns.ts';
@@ -12,6 +14,9 @@ const NOBODY = 65534;
 
 /** For setpriv: as that user. */
 export const AS_NOBODY = ['--reuid', String(NOBODY), '--regid', String(NOBODY), '--clear-groups'];
+
+/** For env: tap puts its hooks into every Node process it sees, and they slow it down. */
+export const WITHOUT_HOOKS = ['-u', 'NODE_OPTIONS'];
 
 /** A folder the unprivileged user may write to; t.testdir() may lie below one that it cannot enter. */
 export function folderFor(t: Test): string {
@@ -33,13 +38,13 @@ export function programs(t: Test, ...names: string[]): string[] | undefined {
   return found.every((path) => path !== undefined) ? found : undefined;
 }
 
-/** Starts a server and waits until it accepts connections. */
+/** Starts a server and waits until it accepts connections. @returns the process */
 export async function serve(
   namespace: Namespace,
   port: number,
   command: string,
   args: readonly string[],
-): Promise<void> {
+): Promise<ChildProcess> {
   let text = '';
   const child = spawn(namespace, command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   for (const stream of [child.stdout, child.stderr]) {
@@ -51,6 +56,14 @@ export async function serve(
     if (child.exitCode !== null) throw new Error(`${command} ended with ${child.exitCode}: ${text}`);
     return exec(namespace, 'ss', ['-Hltn', `sport = :${port}`]).stdout !== '';
   });
+  return child;
+}
+
+/** Starts the application of `http-application-program.ts`. */
+export function serveApplication(namespace: Namespace, host: string, port: number): Promise<ChildProcess> {
+  const program = fileURLToPath(new URL('./http-application-program.ts', import.meta.url));
+  const args = [...WITHOUT_HOOKS, process.execPath, program, host, String(port)];
+  return serve(namespace, port, 'env', args);
 }
 
 /**
