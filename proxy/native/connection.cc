@@ -128,7 +128,7 @@ void Engine::readForTypeScript(Connection& connection) {
   if (connection.closeWanted) return discardInput(connection);
   if (connection.passing > 0 && !passOn(connection)) return;
   while (connection.readable && !connection.paused && !connection.readEnded) {
-    if (connection.linkedTo != nullptr && connection.linkedTo->out.size() > HIGH_WATER) return;
+    if (connection.linkedTo != nullptr && connection.linkedTo->out.size() > HIGH_WATER) return heldBack(connection);
     if (!roomForEvents() || slabUsed_ + READ_ROOM > SLAB_RECEIVE_BYTES) return makeReady(connection);
     const ssize_t length = readSome(connection, buffers_.slab + slabUsed_, READ_BYTES);
     if (length == 0) return endOfStream(connection);
@@ -142,6 +142,11 @@ void Engine::readForTypeScript(Connection& connection) {
     const bool full = size_t(length) >= READ_BYTES || (connection.tls != nullptr && connection.readable);
     if (full) return makeReady(connection);
   }
+}
+
+// Read on when its receiver has caught up. That it broke is for `serve` to see: nothing else may ever come that would say so.
+void Engine::heldBack(Connection& connection) {
+  if (connection.errored) makeReady(connection);
 }
 
 // We are done and have said so; closing with unread input would reset the connection and may cost the peer our last
@@ -188,7 +193,8 @@ int Engine::writeOrQueue(Connection& connection, const uint8_t* bytes, size_t le
 
 int Engine::writeRaw(Connection& connection, const uint8_t* bytes, size_t length) {
   size_t written = 0;
-  if (connection.out.empty() && connection.writable) {
+  const bool tried = connection.out.empty() && connection.writable;
+  if (tried) {
     const ssize_t result = writeSome(connection, bytes, length);
     if (result < 0 && result != -EAGAIN) return int(result);
     written = result < 0 ? 0 : size_t(result);
@@ -196,7 +202,9 @@ int Engine::writeRaw(Connection& connection, const uint8_t* bytes, size_t length
   if (written == length) return 0;
   if (!connection.out.append(bytes + written, length - written)) return -ENOMEM;
   figures_.queuedBytes += double(length - written);
-  waitForWrite(connection);
+  // That it can be written to has been told only once, and what was queued before has not been tried since then.
+  if (tried || !connection.writable) waitForWrite(connection);
+  else makeReady(connection);
   return 0;
 }
 

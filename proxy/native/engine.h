@@ -195,6 +195,7 @@ class Engine {
   void startRelay(Connection& connection, ConnectionId other);
   void setDeadline(Connection& connection, uint32_t ms, DeadlineMode mode);
   void readForTypeScript(Connection& connection);
+  void heldBack(Connection& connection);
   int startPassing(Connection& connection, uint64_t length);
   bool passOn(Connection& connection);
   void discardInput(Connection& connection);

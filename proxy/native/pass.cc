@@ -37,7 +37,10 @@ bool Engine::passOn(Connection& connection) {
       connection.passing = 0;
       return true;
     }
-    if (to.out.size() > HIGH_WATER) return false;
+    if (to.out.size() > HIGH_WATER) {
+      heldBack(connection);
+      return false;
+    }
     if (moved >= TURN_BYTES) {
       makeReady(connection);
       return false;

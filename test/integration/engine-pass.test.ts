@@ -97,6 +97,32 @@ t.test('a receiver that does not read: a bounded number of bytes waits', async (
   await until(() => source.count('passed') === 1, 'and is told');
 });
 
+t.test('bytes come in the very turn in which the receiver can take more', async (t) => {
+  const { test, sender, source, sink } = await pairOf(t);
+  const piece = 16 * 1024;
+  let sent = 0;
+  const send = () => {
+    sender.socket.write(bytesOf(1, sent, piece));
+    sent += piece;
+  };
+  test.engine.pass(source.id, 2 ** 40);
+  test.engine.resume(source.id);
+  for (let round = 0; round < 5; round++) {
+    sink.socket.pause();
+    // Some of it waits for the receiver, and not so much that the source must.
+    while (test.figure('queued_bytes') === 0) {
+      send();
+      await until(() => sender.socket.writableLength === 0, 'it is out');
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    t.ok(test.figure('queued_bytes') <= 64 * 1024);
+    send();
+    sink.socket.resume();
+    await until(() => sink.receivedBytes === sent, `round ${round}`);
+  }
+  t.ok(sink.intact);
+});
+
 t.test('another number counts instead, and 0 ends it', async (t) => {
   const { test, sender, source, sink } = await pairOf(t);
   test.engine.pass(source.id, 1_000_000);
