@@ -65,9 +65,9 @@ export class Decisions {
     return `${this.worker}-${sequence}`;
   }
 
-  /** Those that ended and are still known, newest first. */
-  ended(): readonly Decision[] {
-    const all = [...this.recent.all(), ...this.notable.all()];
+  /** Those under way, and those that ended and are still known. */
+  newestFirst(underWay: readonly Decision[]): readonly Decision[] {
+    const all = [...underWay, ...this.recent.all(), ...this.notable.all()];
     return all.sort((one, other) => other.sequence - one.sequence);
   }
 }

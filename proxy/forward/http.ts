@@ -117,7 +117,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
   /** What was decided for the request of that sequence number, or for the newest ones; newest first. */
   explain(sequence: number | undefined): readonly Explanation[] {
     const underWay = this.exchanges.flatMap((exchange) => exchange?.decision ?? []);
-    const known = [...underWay.reverse(), ...this.decisions.ended()];
+    const known = this.decisions.newestFirst(underWay);
     const asked =
       sequence === undefined
         ? known.slice(0, LISTED)

@@ -100,7 +100,7 @@ t.test('a request with two attempts', async (t) => {
     answeredAfterMs: 3,
     endedAfterMs: 4.5,
   });
-  t.strictSame(decisions.ended(), [decision]);
+  t.strictSame(decisions.newestFirst([]), [decision]);
 });
 
 t.test('more attempts than are kept: the first ones and the last', async (t) => {
@@ -173,7 +173,7 @@ t.test('what is notable outlives what is usual', async (t) => {
   for (let index = 0; index < 3_000; index++) {
     finish(decisions, decisions.begin(makeConnection(), headOf(GET), 0), 'answered');
   }
-  const sequences = decisions.ended().map(({ sequence }) => sequence);
+  const sequences = decisions.newestFirst([]).map(({ sequence }) => sequence);
   t.strictSame(sequences.slice(-5), [5, 4, 3, 2, 1]);
   t.equal(sequences.length, 1_024 + 5);
   t.equal(sequences[0], 3_005, 'newest first');
