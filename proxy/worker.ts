@@ -152,6 +152,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
         return this.accessLines.written(message.whole);
       case 'access-end':
         this.http.logUnderWay();
+        this.logAccess('off');
         return this.post({ type: 'access', lines: this.accessLines.take(), last: true });
       case 'identity':
         if (this.credentials.apply(message.identity)) this.post({ type: 'identity-taken' });

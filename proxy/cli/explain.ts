@@ -43,7 +43,8 @@ export const command: Command = {
 export async function runExplain(args: readonly string[], out: (text: string) => void): Promise<number> {
   const { client, id, json } = readOptions(args);
   const page = await readPage(client, id === undefined ? '/explain' : `/explain?id=${id}`);
-  if (json) out(page);
+  // What clients sent may be in it, and terminals act on some control characters that JSON leaves as they are.
+  if (json) out(page.replaceAll(/[\x7f-\x9f]/g, (byte) => `\\u00${byte.charCodeAt(0).toString(16)}`));
   else if (id === undefined) out(renderLatest(parsed<readonly Explanation[]>(page)));
   else out(renderExplanation(parsed<Explanation>(page)));
   return EXIT.ok;

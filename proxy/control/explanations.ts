@@ -1,10 +1,7 @@
 /** Asks the workers what they have decided: for the admin page `/explain` and `ferrule explain`. */
 import { EXIT, UserError } from '../core/errors.ts';
-import type { Explanation } from '../model/explanation.ts';
+import { type Explanation, LATEST } from '../model/explanation.ts';
 import type { ToWorker } from '../model/messages.ts';
-
-/** Most requests told at once, of all workers together: a screen or two, which is what somebody looks through. */
-const LATEST = 50;
 
 /** A worker that has not answered by then is stuck, in ms: well before the commands, which wait for 5 s, give up on main. */
 const ANSWER_MS = 2_000;

@@ -116,6 +116,7 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
   }
 
   attemptAgain(exchange: Exchange): void {
+    exchange.tried = NO_ENDPOINTS;
     this.attempt(exchange, undefined, this.engine.nowMs());
   }
 
@@ -162,7 +163,7 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
     const what = `the connection to ${endpoint.address} was lost (${errno === 0 ? 'closed' : errnoName(errno)}) before a response came`;
     exchange.decision?.attempted('lost', what);
     // A kept connection that its server closed meanwhile says nothing of the endpoint.
-    if (upstream.served === 0) endpoint.requestFailed(nowMs - exchange.startedMs, nowMs);
+    if (upstream.served === 0) endpoint.requestFailed(nowMs - exchange.attemptedMs, nowMs);
     const unprocessed = written <= upstream.handedBefore;
     const again = exchange.replayable && (unprocessed || exchange.idempotent);
     if (again && exchange.replays++ < MAX_REPLAYS) {
@@ -176,7 +177,7 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
   answered(exchange: Exchange, upstream: HttpUpstream): void {
     const { decision } = exchange;
     const nowMs = this.engine.nowMs();
-    upstream.endpoint?.answered(nowMs - exchange.startedMs, nowMs);
+    upstream.endpoint?.answered(nowMs - exchange.attemptedMs, nowMs);
     if (decision !== undefined) {
       decision.attempted('answered', '');
       decision.answeredMs = nowMs;
@@ -226,21 +227,22 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
   spoiled(exchange: Exchange, upstream: HttpUpstream, problem: string): void {
     const { endpoint } = upstream;
     const nowMs = this.engine.nowMs();
-    endpoint?.requestFailed(nowMs - exchange.startedMs, nowMs);
+    endpoint?.requestFailed(nowMs - exchange.attemptedMs, nowMs);
     exchange.decision?.attempted('not understood', problem);
     const message = `the response of ${endpoint?.address} cannot be understood: ${problem}`;
     this.owner.failed(exchange, 502, 'bad_response', message);
   }
 
   private attempt(exchange: Exchange, last: DialFailure | undefined, nowMs: number): void {
-    const { decision, connection } = exchange;
-    if (decision === undefined) return;
+    const { connection } = exchange;
+    const decision = exchange.decision!;
     let failure = last;
     for (;;) {
       const endpoint = this.next(exchange, failure?.errno ?? 0, nowMs);
-      if (endpoint === undefined) return this.noEndpoint(exchange, failure);
+      if (endpoint === undefined) return this.noEndpoint(exchange, failure, nowMs);
       const pool = this.connections.poolOf(endpoint);
-      const kept = this.kept(exchange, pool);
+      const kept = this.kept(exchange, pool, nowMs);
+      exchange.attemptedMs = nowMs;
       decision.attempt(endpoint, connection.picker?.last, kept?.served ?? -1, nowMs);
       const upstream = kept ?? this.connections.open(pool, endpoint, exchange, nowMs);
       if (!(upstream instanceof HttpUpstream)) {
@@ -270,10 +272,10 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
     exchange.series = series;
   }
 
-  private kept(exchange: Exchange, pool: HttpPool): HttpUpstream | undefined {
+  private kept(exchange: Exchange, pool: HttpPool, nowMs: number): HttpUpstream | undefined {
     // After a loss others that waited as long may be as dead.
     if (exchange.replays > 0) return undefined;
-    const sinceMs = exchange.idempotent ? 0 : exchange.startedMs - RECENT_MS;
+    const sinceMs = exchange.idempotent ? 0 : nowMs - RECENT_MS;
     return this.connections.waiting(pool, sinceMs);
   }
 
@@ -287,22 +289,24 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
     return picker?.pickForRequest(exchange.tried, nowMs);
   }
 
-  private noEndpoint(exchange: Exchange, failure: DialFailure | undefined): void {
+  private noEndpoint(exchange: Exchange, failure: DialFailure | undefined, nowMs: number): void {
     const { picker } = exchange.connection;
-    if (failure !== undefined) this.giveUp(exchange, failure);
-    // After a loss there may be none that was not tried, too.
-    else if (picker !== undefined) this.waiting.add(exchange, picker);
+    if (failure !== undefined || picker === undefined) return this.giveUp(exchange, failure);
+    if (exchange.tried.length === 0) return this.waiting.add(exchange, picker);
+    // A loss ended the way to the last one that could be reached: all are tried again, as often as losses are made good.
+    exchange.tried = NO_ENDPOINTS;
+    this.attempt(exchange, undefined, nowMs);
   }
 
-  private giveUp(exchange: Exchange, failure: DialFailure): void {
+  private giveUp(exchange: Exchange, failure: DialFailure | undefined): void {
     const { tried } = exchange;
     const count = tried.length === 1 ? '' : ` (${tried.length} endpoints were tried)`;
-    const status = failure.errno === ERRNO.etimedout ? 504 : 502;
+    const status = failure?.errno === ERRNO.etimedout ? 504 : 502;
     this.owner.failed(
       exchange,
       status,
       'connect',
-      `no endpoint could be reached${count}; last: ${failure.detail}`,
+      `no endpoint could be reached${count}; last: ${failure?.detail ?? 'there was none'}`,
     );
   }
 

@@ -111,6 +111,8 @@ export class HttpRequests {
   /** The client's deadline has passed. */
   timedOut(exchange: Exchange): void {
     const { due } = exchange;
+    // It does not even fetch what ends the connection.
+    if (exchange.phase === 'closing') return this.engine.reset(exchange.connection.client);
     const asking = exchange.phase === 'head' || exchange.phase === 'body';
     // Idle only because its answer takes that long.
     if (!asking) return exchange.clientEnded ? this.owner.requestCut(exchange) : this.arm(exchange, 'next');

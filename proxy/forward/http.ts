@@ -15,7 +15,7 @@ import type { MetricsSlab } from '../metrics/slab.ts';
 import { NO_BYTES, type Protocol, type ProxyConnection } from '../model/connection.ts';
 import type { Decision } from '../model/decision.ts';
 import { Exchange, type HttpUpstream } from '../model/exchange.ts';
-import type { DecisionOutcome, Explanation } from '../model/explanation.ts';
+import { type DecisionOutcome, type Explanation, LATEST } from '../model/explanation.ts';
 import type { Side } from '../model/messages.ts';
 import type { EndpointPicker } from '../model/pick.ts';
 import { type ConnectionId, type Engine, indexOf } from '../native/engine.ts';
@@ -36,9 +36,6 @@ export interface HttpOwner {
 }
 
 const DETECTIONS = { http1: 'http/1', http2: 'h2', opaque: 'not_http' } as const;
-
-/** Records of decisions that are listed: the newest ones. */
-const LISTED = 50;
 
 /** Exchanges of one worker. */
 export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
@@ -120,7 +117,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
     const known = this.decisions.newestFirst(underWay);
     const asked =
       sequence === undefined
-        ? known.slice(0, LISTED)
+        ? known.slice(0, LATEST)
         : known.filter((decision) => decision.sequence === sequence);
     return asked.map((decision) => explain(decision, this.decisions.idOf(decision)));
   }
@@ -242,7 +239,7 @@ export class HttpForward implements RequestOwner, ResponseOwner, AttemptsOwner {
 
   clientDone(exchange: Exchange): void {
     exchange.phase = 'closing';
-    this.engine.close(exchange.connection.client, exchange.last && exchange.requestBody.done);
+    this.engine.close(exchange.connection.client, exchange.last && exchange.requestBody.kind === BODY.none);
   }
 
   // --- responses

@@ -55,6 +55,8 @@ export class Exchange {
   /** It takes JSON rather than text. */
   json = false;
   startedMs = 0;
+  /** When it was given to its present endpoint. */
+  attemptedMs = 0;
   /** The record of it, from its head to its end. */
   decision: Decision | undefined;
   /** What the access log needs of its head; undefined where there is no log or no head. */

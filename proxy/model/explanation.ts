@@ -1,6 +1,9 @@
 /** A recorded decision as people and programs read it: plain data, from a worker to the admin page `/explain`. */
 import type { PickReason } from './pick.ts';
 
+/** Most requests told at once, of all workers together: a screen or two, which is what somebody looks through. */
+export const LATEST = 50;
+
 /** How an attempt ended. */
 export type AttemptOutcome = 'under way' | 'answered' | 'not reached' | 'lost' | 'not understood';
 

@@ -7,15 +7,7 @@ export const DEFAULT_RTT_MS = 30;
 const DECAY_MS = 10_000;
 
 /**
- * What one time counts at the least against those before it: some fifteen quick answers outweigh one that was slow. By time
- * alone a single hiccup of 30 ms, of this machine even, would make an endpoint that answers in 2 ms look like one that takes 30
- * for the next ten seconds, and a slow one beside it would get its full share.
- */
-const LEAST_WEIGHT = 1 / 8;
-
-/**
- * Peak EWMA (as in Finagle and Linkerd): a time above the average replaces it, shorter ones pull it down over 10 s,
- * or sooner if they are many.
+ * Peak EWMA (as in Finagle and Linkerd): a time above the average replaces it, shorter ones pull it down over 10 s.
  * Times are of `performance.now()`, in ms.
  */
 export class PeakEwma {
@@ -30,7 +22,7 @@ export class PeakEwma {
       this.averageMs = ms;
       this.measured = true;
     } else {
-      const keep = Math.min(this.kept(nowMs), 1 - LEAST_WEIGHT);
+      const keep = this.kept(nowMs);
       this.averageMs = this.averageMs * keep + ms * (1 - keep);
     }
     this.updatedMs = nowMs;

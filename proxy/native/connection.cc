@@ -126,9 +126,11 @@ void Engine::makeReady(Connection& connection) {
 
 void Engine::readForTypeScript(Connection& connection) {
   if (connection.closeWanted) return discardInput(connection);
-  if (connection.passing > 0 && !passOn(connection)) return;
-  while (connection.readable && !connection.paused && !connection.readEnded) {
-    if (connection.linkedTo != nullptr && connection.linkedTo->out.size() > HIGH_WATER) return heldBack(connection);
+  // What came right behind a body must be known before TypeScript takes the connection for one that waits.
+  bool behind = connection.passing > 0;
+  if (behind && !passOn(connection)) return;
+  for (; connection.readable && !connection.paused && !connection.readEnded; behind = false) {
+    if (!behind && isHeldBack(connection)) return heldBack(connection);
     if (!roomForEvents() || slabUsed_ + READ_ROOM > SLAB_RECEIVE_BYTES) return makeReady(connection);
     const ssize_t length = readSome(connection, buffers_.slab + slabUsed_, READ_BYTES);
     if (length == 0) return endOfStream(connection);
@@ -144,9 +146,21 @@ void Engine::readForTypeScript(Connection& connection) {
   }
 }
 
-// Read on when its receiver has caught up. That it broke is for `serve` to see: nothing else may ever come that would say so.
+// Its receiver has to catch up first.
+bool Engine::isHeldBack(const Connection& connection) const {
+  return connection.linkedTo != nullptr && connection.linkedTo->out.size() > HIGH_WATER;
+}
+
+// A client that is gone wants no answer to what is still unread of it, and nothing else may ever tell that it is gone. What a
+// server has sent before it broke is still somebody's answer.
+bool Engine::isBroken(const Connection& connection) const {
+  const bool accepted = connection.startedUs == 0;
+  const bool unread = connection.paused || (accepted && isHeldBack(connection));
+  return connection.errored && (connection.readEnded || (unread && !connection.closeWanted));
+}
+
 void Engine::heldBack(Connection& connection) {
-  if (connection.errored) makeReady(connection);
+  if (isBroken(connection)) makeReady(connection);
 }
 
 // We are done and have said so; closing with unread input would reset the connection and may cost the peer our last

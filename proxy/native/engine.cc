@@ -163,10 +163,8 @@ void Engine::serve(Connection& connection) {
   if (connection.relay != nullptr) return connection.relay->serve(connection);
   if (connection.writable && !connection.out.empty()) flush(connection);
   if (!connection.live()) return;
-  // Broken, and no read will tell: it had ended before, nobody wants to read, or its bytes wait for a side that may never read.
-  const bool waits = connection.linkedTo != nullptr && connection.linkedTo->out.size() > HIGH_WATER;
-  const bool unread = (connection.paused || waits) && !connection.closeWanted;
-  if (connection.errored && (connection.readEnded || unread)) {
+  // No read will tell: it had ended before, or nobody is to read it.
+  if (isBroken(connection)) {
     const int error = connection.failure != 0 ? connection.failure : takeSocketError(connection.fd);
     return destroy(connection, error != 0 ? error : ECONNRESET, true);
   }

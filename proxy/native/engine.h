@@ -81,6 +81,9 @@ constexpr size_t LOW_WATER = 16 * 1024;
 // Sends that ignore the high-water event are cut here, with ENOBUFS: memory per connection is bounded.
 constexpr size_t QUEUE_LIMIT = 4 << 20;
 
+// What one direction may move natively before the others get their turn.
+constexpr size_t TURN_BYTES = 1 << 20;
+
 // Scratch for relays that copy: 256 KB per read halves the CPU per byte of 64 KB.
 constexpr size_t STAGING_BYTES = 256 * 1024;
 constexpr size_t STAGING_ROOM = STAGING_BYTES + RECORD_MAX_BYTES;
@@ -195,6 +198,8 @@ class Engine {
   void startRelay(Connection& connection, ConnectionId other);
   void setDeadline(Connection& connection, uint32_t ms, DeadlineMode mode);
   void readForTypeScript(Connection& connection);
+  bool isHeldBack(const Connection& connection) const;
+  bool isBroken(const Connection& connection) const;
   void heldBack(Connection& connection);
   int startPassing(Connection& connection, uint64_t length);
   bool passOn(Connection& connection);

@@ -287,8 +287,8 @@ export class Engine {
 
   /**
    * Passes the next `length` bytes on to the connection it is linked to, as they come and at the pace of that one; `passed`
-   * follows, and what comes behind them is told by `data` again. Undone by every change of the link, by 0, and by another
-   * number, which counts instead: `data` that was on its way must be taken off.
+   * follows, and what comes behind them is told by `data` again. Undone by every change of the link (`passed` tells how far it
+   * came), by 0, and by another number, which counts instead: `data` that was on its way must be taken off.
    */
   pass(id: ConnectionId, length: number): void {
     this.add(OPERATION.pass, id, (length % 2 ** 32) | 0, Math.floor(length / 2 ** 32));

@@ -10,9 +10,6 @@ namespace ferrule {
 
 namespace {
 
-// What one connection may pass on before the others get their turn; see relay.cc.
-constexpr size_t TURN_BYTES = 1 << 20;
-
 // Of a receiver that has been slow no more than this waits beyond HIGH_WATER; see relay.cc.
 constexpr uint64_t SLOW_CHUNK = 64 * 1024;
 
@@ -34,10 +31,10 @@ bool Engine::passOn(Connection& connection) {
   while (connection.readable && !connection.paused && !connection.readEnded) {
     Connection& to = *connection.linkedTo;
     if (to.state != State::open || to.shutWanted || to.relay != nullptr || to.handshaking()) {
-      connection.passing = 0;
+      unlink(connection);
       return true;
     }
-    if (to.out.size() > HIGH_WATER) {
+    if (isHeldBack(connection)) {
       heldBack(connection);
       return false;
     }
@@ -46,7 +43,10 @@ bool Engine::passOn(Connection& connection) {
       return false;
     }
     const uint64_t most = connection.passesSlowly ? SLOW_CHUNK : uint64_t(STAGING_BYTES);
-    const ssize_t length = readSome(connection, staging_.get(), size_t(std::min(connection.passing, most)));
+    uint64_t wanted = std::min(connection.passing, most);
+    // Sealed bytes are asked for: the last few of a body must not be fetched one by one from a record that goes on.
+    if (connection.tls != nullptr) wanted = std::max(wanted, uint64_t(READ_BYTES));
+    const ssize_t length = readSome(connection, staging_.get(), size_t(wanted));
     // Not what came out of it: records that carry little, or nothing, would keep everybody else waiting.
     if (connection.tls != nullptr) moved += connection.tls->work;
     if (length == -EAGAIN) continue;

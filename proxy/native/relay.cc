@@ -14,9 +14,6 @@ namespace ferrule {
 
 namespace {
 
-// What one direction may move before the others get their turn.
-constexpr size_t TURN_BYTES = 1 << 20;
-
 // Copying starts with reads as small as requests are, so that little memory is touched, and grows while they come full.
 constexpr uint32_t CHUNK_FIRST = 16 * 1024;
 constexpr uint32_t CHUNK_BLOCKED = 64 * 1024;

@@ -123,6 +123,32 @@ t.test('bytes come in the very turn in which the receiver can take more', async 
   t.ok(sink.intact);
 });
 
+t.test('what comes right behind is told at once, however slow the receiver is', async (t) => {
+  const { test, sender, source, sink, receiver } = await pairOf(t);
+  sink.socket.pause();
+  while (test.figure('queued_bytes') === 0) {
+    test.engine.send(receiver.id, Buffer.alloc(16 * 1024));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const order: string[] = [];
+  source.script = {
+    passed: () => {
+      order.push('passed');
+      // Runs when the batch is over.
+      queueMicrotask(() => order.push('later'));
+    },
+    data: (_, __, length) => void order.push(`${length} bytes`),
+  };
+  test.engine.pass(source.id, 100_000);
+  test.engine.flush();
+  sender.socket.write(bytesOf(1, 0, 100_004));
+  await new Promise((resolve) => setImmediate(resolve));
+  test.engine.resume(source.id);
+  await until(() => order.length === 3, 'all three');
+  t.strictSame(order, ['passed', '4 bytes', 'later']);
+  t.ok(test.figure('queued_bytes') > 64 * 1024, 'though more waits than others may add to');
+});
+
 t.test('another number counts instead, and 0 ends it', async (t) => {
   const { test, sender, source, sink } = await pairOf(t);
   test.engine.pass(source.id, 1_000_000);
