@@ -389,8 +389,11 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     if (length > 0) connection.ends = 0;
   }
 
-  private mayUnread({ state, closing, doubtful, relayedTo, unrelayed, ends, peer }: FuzzConnection): boolean {
+  private mayUnread(connection: FuzzConnection): boolean {
+    const { state, closing, shut, doubtful, relayedTo, unrelayed, ends, peer } = connection;
     if (state !== 'open' || closing || doubtful || relayedTo !== undefined) return false;
+    // With the end of our side the connection has ended, of which we have yet to hear.
+    if (shut && ends > 0) return false;
     return !unrelayed || ends > 0 || peer?.endedAt === undefined;
   }
 
