@@ -111,35 +111,38 @@ t.test('a rolling restart of three backends under load', async (t) => {
   await proxy.idle();
 });
 
-t.test('an endpoint leaves, and is lost with requests: they do not wait for one that is there and refuses', async (t) => {
-  const drops: (() => void)[] = [];
-  const application = await startApplication(t, (request, response) => {
-    if (request.url === '/probe') response.end();
-    else drops.push(() => request.socket.resetAndDestroy());
-  });
-  const refusing = { address: at('127.0.0.1:1') };
-  const proxy = await startTestProxy(t, {
-    outbound: listenerFor('app'),
-    mesh: { 'app.yaml': serviceYaml('app', [refusing, application]) },
-  });
-  const [address] = proxy.listeners;
-  // Some of them have tried the one that refuses before.
-  const requests = Array.from({ length: 12 }, (_, id) => send(new Agent(), address, 'GET', String(id)));
-  await eventually('all are asked', () => drops.length === requests.length || undefined);
-  proxy.writeMesh('app.yaml', serviceYaml('app', [refusing]));
-  await eventually('one is left', async () => {
-    const { status } = await send(new Agent(), address, 'GET', 'probe');
-    return status === 502 || undefined;
-  });
-  for (const drop of drops) drop();
-  const results = await Promise.all(requests);
-  t.strictSame(
-    results.filter(({ status, why }) => status !== 502 || !/no endpoint could be reached/.test(why)),
-    [],
-    'told what happened',
-  );
-  await proxy.idle();
-});
+t.test(
+  'an endpoint leaves, and is lost with requests: they do not wait for one that is there and refuses',
+  async (t) => {
+    const drops: (() => void)[] = [];
+    const application = await startApplication(t, (request, response) => {
+      if (request.url === '/probe') response.end();
+      else drops.push(() => request.socket.resetAndDestroy());
+    });
+    const refusing = { address: at('127.0.0.1:1') };
+    const proxy = await startTestProxy(t, {
+      outbound: listenerFor('app'),
+      mesh: { 'app.yaml': serviceYaml('app', [refusing, application]) },
+    });
+    const [address] = proxy.listeners;
+    // Some of them have tried the one that refuses before.
+    const requests = Array.from({ length: 12 }, (_, id) => send(new Agent(), address, 'GET', String(id)));
+    await eventually('all are asked', () => drops.length === requests.length || undefined);
+    proxy.writeMesh('app.yaml', serviceYaml('app', [refusing]));
+    await eventually('one is left', async () => {
+      const { status } = await send(new Agent(), address, 'GET', 'probe');
+      return status === 502 || undefined;
+    });
+    for (const drop of drops) drop();
+    const results = await Promise.all(requests);
+    t.strictSame(
+      results.filter(({ status, why }) => status !== 502 || !/no endpoint could be reached/.test(why)),
+      [],
+      'told what happened',
+    );
+    await proxy.idle();
+  },
+);
 
 t.test('an endpoint that is removed finishes what it has', async (t) => {
   const waiting: (() => void)[] = [];
