@@ -92,7 +92,7 @@ export class HttpAuthorities {
     if (this.count >= MAX_AUTHORITIES || to - from > MAX_AUTHORITY_BYTES) return undefined;
     const copy = bytes.subarray(from, to).map(lower);
     const labels = { ...this.labels, authority: Buffer.from(copy).toString('latin1') };
-    const series = new HttpSeries(this.slab, labels, this.fine, copy);
+    const series = new HttpSeries(this.slab, labels, this.fine);
     const entry: Entry = { bytes: copy, hash, series, next: undefined, asked: true };
     this.add(entry);
     return entry;

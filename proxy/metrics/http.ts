@@ -15,8 +15,6 @@ const FIRST_FAILURE = 500;
 /** No slot: nothing was counted yet. */
 const NONE: Slot = -1;
 
-const NO_AUTHORITY = new Uint8Array(0);
-
 /** The series of one status, or of all that are too many. */
 interface StatusSeries {
   readonly status: number;
@@ -28,8 +26,6 @@ interface StatusSeries {
 
 /** Requests of one direction, destination, authority and TLS state. */
 export class HttpSeries {
-  /** Of its label, in lower case; empty without one. */
-  readonly authority: Uint8Array;
   private readonly slab: MetricsSlab;
   private readonly labels: Labels;
   private readonly fine: Histogram;
@@ -43,8 +39,7 @@ export class HttpSeries {
    * The caller is its first user; see `release`.
    * @param fine latency of the whole target, `ferrule_response_latency_seconds`; held on its own account
    */
-  constructor(slab: MetricsSlab, labels: Labels, fine: Histogram, authority = NO_AUTHORITY) {
-    this.authority = authority;
+  constructor(slab: MetricsSlab, labels: Labels, fine: Histogram) {
     this.slab = slab;
     this.labels = labels;
     this.fine = fine;
