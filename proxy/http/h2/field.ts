@@ -1,0 +1,249 @@
+/**
+ * Fields of HTTP/2 messages as objects that are made once and passed from decoder to encoder: a field that both have in their
+ * tables is never looked at again. interning.ts finds the object of a field that was seen before.
+ */
+import { BYTE, equalsFolded, isBlank, LOWER, latin1, TOKEN, VALUE } from '../bytes.ts';
+import { FIELD, fieldId } from '../names.ts';
+import { STATIC_TABLE } from './static-table.ts';
+
+const { colon: COLON } = BYTE;
+const [tokens, values] = [TOKEN, VALUE];
+
+/**
+ * Numbers of names that http/names.ts does not have, for FieldName.id. Those below `firstRegular` are pseudo-header fields
+ * (RFC 9113 section 8.3, RFC 8441 section 4).
+ */
+export const H2_FIELD = {
+  method: 32,
+  scheme: 33,
+  authority: 34,
+  path: 35,
+  status: 36,
+  protocol: 37,
+  unknownPseudo: 38,
+  firstRegular: 64,
+  cookie: 64,
+  contentType: 65,
+  grpcStatus: 66,
+  grpcMessage: 67,
+  grpcTimeout: 68,
+} as const;
+
+/** What can be wrong with a field, whatever message it is in: Field.problem. Each makes the message malformed. */
+export const FIELD_PROBLEM = {
+  none: 0,
+  emptyName: 1,
+  name: 2,
+  upperCase: 3,
+  unknownPseudo: 4,
+  value: 5,
+  valueEdge: 6,
+  connectionSpecific: 7,
+  te: 8,
+  framingAlias: 9,
+} as const;
+
+const TEXTS: Readonly<Record<number, string>> = {
+  [FIELD_PROBLEM.emptyName]: 'a field has no name',
+  [FIELD_PROBLEM.name]: 'a field name has a byte that no token has',
+  [FIELD_PROBLEM.upperCase]: 'a field name has an upper-case letter',
+  [FIELD_PROBLEM.unknownPseudo]: 'there is a pseudo-header field that no RFC defines',
+  [FIELD_PROBLEM.value]: 'a field value has a control byte',
+  [FIELD_PROBLEM.valueEdge]: 'a field value begins or ends with whitespace',
+  [FIELD_PROBLEM.connectionSpecific]: 'there is a connection-specific field, which HTTP/2 does not have',
+  [FIELD_PROBLEM.te]: 'TE is not exactly "trailers"',
+  [FIELD_PROBLEM.framingAlias]: 'a field is spelt nearly like Content-Length or Transfer-Encoding',
+};
+
+/**
+ * A problem in words, as the end of a sentence.
+ * @param problem one of FIELD_PROBLEM but `none`
+ */
+export function describeFieldProblem(problem: number): string {
+  const text = TEXTS[problem];
+  if (text === undefined) throw new RangeError(`there is no field problem ${problem}`);
+  return text;
+}
+
+const PSEUDO_FIELDS: ReadonlyMap<string, number> = new Map([
+  [':method', H2_FIELD.method],
+  [':scheme', H2_FIELD.scheme],
+  [':authority', H2_FIELD.authority],
+  [':path', H2_FIELD.path],
+  [':status', H2_FIELD.status],
+  [':protocol', H2_FIELD.protocol],
+]);
+
+const MORE_FIELDS: ReadonlyMap<string, number> = new Map([
+  ['cookie', H2_FIELD.cookie],
+  ['content-type', H2_FIELD.contentType],
+  ['grpc-status', H2_FIELD.grpcStatus],
+  ['grpc-message', H2_FIELD.grpcMessage],
+  ['grpc-timeout', H2_FIELD.grpcTimeout],
+]);
+
+/** What a field adds to the size of a table or list besides its bytes (RFC 7541 section 4.1). */
+export const FIELD_OVERHEAD = 32;
+
+/** A field name, shared by the fields that have it. Immutable. */
+export class FieldName {
+  /** Lower case, or `problem` says otherwise. */
+  readonly bytes: Uint8Array;
+  /** A FIELD number of http/names.ts, or one of H2_FIELD. */
+  readonly id: number;
+  /** One of FIELD_PROBLEM. */
+  readonly problem: number;
+  /** Of the bytes, 32 bits signed. */
+  readonly hash: number;
+  /** First entry of the static table that has the name (RFC 7541 appendix A), 0: none. */
+  readonly staticIndex: number;
+
+  /** @param bytes become its own */
+  constructor(bytes: Uint8Array, staticIndex = 0) {
+    this.bytes = bytes;
+    this.id = idOf(bytes);
+    this.problem = problemOfName(bytes, this.id);
+    this.hash = hashBytes(bytes, 0, bytes.length, 0);
+    this.staticIndex = staticIndex;
+  }
+}
+
+/** A field: name and value, and what is known of them. Immutable; holds its own memory. */
+export class Field {
+  readonly label: FieldName;
+  /** `label.bytes`: lower case, or `problem` says otherwise. */
+  readonly name: Uint8Array;
+  readonly value: Uint8Array;
+  /** A FIELD number of http/names.ts, or one of H2_FIELD. */
+  readonly id: number;
+  /** Bytes of name and value and 32 (RFC 7541 section 4.1). */
+  readonly size: number;
+  /** One of FIELD_PROBLEM: 0, or why it must not be in a message. */
+  readonly problem: number;
+  /** Its sender forbids every hop to put it in a compression table (RFC 7541 section 6.2.3). */
+  readonly neverIndexed: boolean;
+  /** Of name, value and `neverIndexed`, 32 bits signed: equal for equal fields, and different for nearly all others. */
+  readonly hash: number;
+  /** Its entry in the static table (RFC 7541 appendix A), 0: none. */
+  readonly staticIndex: number;
+
+  /**
+   * For interning.ts, constants and tests: whoever has bytes of a message asks interning.ts.
+   * @param value becomes its own
+   */
+  constructor(label: FieldName, value: Uint8Array, neverIndexed = false, staticIndex = 0) {
+    this.label = label;
+    this.name = label.bytes;
+    this.value = value;
+    this.id = label.id;
+    this.size = label.bytes.length + value.length + FIELD_OVERHEAD;
+    this.problem = label.problem === FIELD_PROBLEM.none ? problemOfValue(value, label.id) : label.problem;
+    this.neverIndexed = neverIndexed;
+    this.hash = hashField(label, value, 0, value.length, neverIndexed);
+    this.staticIndex = staticIndex;
+  }
+}
+
+/** The fields of one message in order. Reused: its owner clears it. */
+export class FieldList {
+  /** The first `count` are meant. */
+  readonly items: Field[] = [];
+  count = 0;
+  /** Sum of Field.size, in bytes (RFC 9113 section 6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE). */
+  size = 0;
+
+  /** Forgets all fields; the array keeps its room, and what was in it until it is overwritten. */
+  clear(): void {
+    this.count = 0;
+    this.size = 0;
+  }
+
+  /** Appends a field. */
+  push(field: Field): void {
+    this.items[this.count++] = field;
+    this.size += field.size;
+  }
+}
+
+/** Most bytes a hash looks at: enough to tell values apart, and a bound for long ones. */
+const HASHED_BYTES = 64;
+
+/** FNV-1a over the bytes from the end, where paths and ids differ, every second or third of them when there are many. */
+export function hashBytes(bytes: Uint8Array, from: number, to: number, seed: number): number {
+  const length = to - from;
+  const step = 1 + Math.floor(length / HASHED_BYTES);
+  let hash = 0x811c9dc5 ^ seed ^ length;
+  for (let i = to - 1; i >= from; i -= step) hash = Math.imul(hash ^ bytes[i], 0x01000193);
+  // The low bits, by which tables are indexed, get something of all others.
+  return hash ^ (hash >>> 15);
+}
+
+/** Field.hash of a field that may not exist yet. */
+export function hashField(
+  label: FieldName,
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  neverIndexed: boolean,
+): number {
+  return hashBytes(bytes, from, to, neverIndexed ? ~label.hash : label.hash);
+}
+
+function idOf(name: Uint8Array): number {
+  if (name.length === 0) return FIELD.other;
+  const text = String.fromCharCode(...name.subarray(0, 32)).toLowerCase();
+  if (name[0] === COLON) return PSEUDO_FIELDS.get(text) ?? H2_FIELD.unknownPseudo;
+  return MORE_FIELDS.get(text) ?? fieldId(name, 0, name.length);
+}
+
+/** RFC 9113 section 8.2.1: a token in lower case, but for the colon of a pseudo-header field. */
+function problemOfName(name: Uint8Array, id: number): number {
+  if (name.length === 0) return FIELD_PROBLEM.emptyName;
+  for (let i = name[0] === COLON ? 1 : 0; i < name.length; i++) {
+    if (tokens[name[i]] === 0) return FIELD_PROBLEM.name;
+    if (name[i] !== LOWER[name[i]]) return FIELD_PROBLEM.upperCase;
+  }
+  switch (id) {
+    case H2_FIELD.unknownPseudo:
+      return FIELD_PROBLEM.unknownPseudo;
+    case FIELD.framingAlias:
+      return FIELD_PROBLEM.framingAlias;
+    case FIELD.connection:
+    case FIELD.keepAlive:
+    case FIELD.proxyConnection:
+    case FIELD.transferEncoding:
+    case FIELD.upgrade:
+      // RFC 9113 section 8.2.2.
+      return FIELD_PROBLEM.connectionSpecific;
+    default:
+      return FIELD_PROBLEM.none;
+  }
+}
+
+const TRAILERS = latin1('trailers');
+
+/** RFC 9113 sections 8.2.1 and 8.2.2; stricter than the former about control bytes, as HTTP/1 is. */
+function problemOfValue(value: Uint8Array, id: number): number {
+  const end = value.length;
+  for (let i = 0; i < end; i++) {
+    if (values[value[i]] === 0) return FIELD_PROBLEM.value;
+  }
+  if (end > 0 && (isBlank(value[0]) || isBlank(value[end - 1]))) return FIELD_PROBLEM.valueEdge;
+  if (id === FIELD.te && !equalsFolded(value, 0, end, TRAILERS, LOWER)) return FIELD_PROBLEM.te;
+  return FIELD_PROBLEM.none;
+}
+
+/** The static table: fields at 1 to 61, nothing at 0. They are the only objects of these fields. */
+export const STATIC_FIELDS: readonly Field[] = staticFields();
+
+function staticFields(): Field[] {
+  const labels = new Map<string, FieldName>();
+  const fields: Field[] = [];
+  for (const [i, [name, value]] of STATIC_TABLE.entries()) {
+    const index = i + 1;
+    const label = labels.get(name) ?? new FieldName(latin1(name), index);
+    labels.set(name, label);
+    fields[index] = new Field(label, latin1(value), false, index);
+  }
+  return fields;
+}
