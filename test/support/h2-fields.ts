@@ -10,7 +10,6 @@ import {
   writeResponseFields,
 } from '../../proxy/http/h2/to-http1.ts';
 import { FRAMING, Head } from '../../proxy/http/head.ts';
-import { METHOD } from '../../proxy/http/names.ts';
 import { readRequestHead } from '../../proxy/http/request.ts';
 import { readResponseHead } from '../../proxy/http/response.ts';
 import { bytesOf, textOf } from './http-codec.ts';
@@ -71,6 +70,3 @@ export function framingOf(list: FieldList): Pick<LineOptions, 'framing' | 'conte
     ? { framing: FRAMING.none, contentLength: 0 }
     : { framing: FRAMING.length, contentLength: Number(length[1]) };
 }
-
-/** METHOD number for responses to anything that is not special. */
-export const TO_GET = METHOD.get;

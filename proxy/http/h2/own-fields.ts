@@ -19,9 +19,6 @@ export class OwnFields {
   }
 }
 
-/** None. */
-export const NO_OWN_FIELDS = new OwnFields([]);
-
 function latin1Text(bytes: Uint8Array): string {
   return String.fromCharCode(...bytes);
 }

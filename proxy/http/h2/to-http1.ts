@@ -39,6 +39,7 @@ const {
   authority: AUTHORITY,
   path: PATH,
   status: STATUS,
+  cookie: COOKIE_FIELD,
   firstRegular: FIRST_REGULAR,
 } = H2_FIELD;
 const putShort = put;
@@ -74,7 +75,7 @@ RESPONSE_FATES[FIELD.mesh] = MESH;
 
 const REQUEST_FATES = RESPONSE_FATES.slice();
 REQUEST_FATES[FIELD.host] = REQUEST_FATES[FIELD.mesh] = DROPPED;
-REQUEST_FATES[H2_FIELD.cookie] = COOKIES;
+REQUEST_FATES[COOKIE_FIELD] = COOKIES;
 
 /** Names with a meaning for the head have none in trailers (RFC 9110 section 6.5.1): as dropForbiddenTrailers for HTTP/1. */
 const TRAILER_FATES = new Uint8Array(256).fill(DROPPED, 0, FIRST_REGULAR);
@@ -225,13 +226,15 @@ function writeLines(
   return to;
 }
 
-/** All cookies in one field; `first` is the index of the first. */
+/** All cookies in one field; `first` is the index of the first. Empty ones would only leave blanks, which no reader keeps. */
 function writeCookies({ items, count }: FieldList, first: number, into: Uint8Array, at: number): number {
-  let to = putShort(into, at, COOKIE);
+  const start = putShort(into, at, COOKIE);
+  let to = start;
   for (let i = first; i < count; i++) {
-    if (items[i].id !== H2_FIELD.cookie) continue;
-    if (i > first) to = putShort(into, to, CRUMB);
-    to = putBytes(into, to, items[i].value);
+    const { id, value } = items[i];
+    if (id !== COOKIE_FIELD || value.length === 0) continue;
+    if (to > start) to = putShort(into, to, CRUMB);
+    to = putBytes(into, to, value);
   }
   return putShort(into, to, CRLF);
 }

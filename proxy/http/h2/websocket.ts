@@ -6,8 +6,9 @@ import { createHash, randomBytes } from 'node:crypto';
 import { latin1 } from '../bytes.ts';
 import type { FieldIndex } from '../fields.ts';
 
-/** Sec-WebSocket-Key and -Accept, in lower case. */
+/** Sec-WebSocket-Key, in lower case. */
 export const WEBSOCKET_KEY = latin1('sec-websocket-key');
+/** Sec-WebSocket-Accept, in lower case. */
 export const WEBSOCKET_ACCEPT = latin1('sec-websocket-accept');
 
 /** 16 bytes in Base64 (RFC 6455 section 4.1). */
