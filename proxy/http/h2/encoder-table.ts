@@ -1,4 +1,4 @@
-/** The dynamic table as an encoder needs it (RFC 7541 section 2.3.2): from a field or name to its index. */
+/** The dynamic table as an encoder needs it (RFC 7541 section 2.3.2): from a field or a name to its index. */
 import { FIELD_OVERHEAD, type Field, type FieldName, STATIC_FIELDS } from './field.ts';
 
 /**
@@ -9,49 +9,72 @@ export const MOST_TABLE_SIZE = 4096;
 
 const FIRST_DYNAMIC = STATIC_FIELDS.length;
 
-/** Entries of a full table of fields without bytes: a power of two. */
+/** Entries of a table full of fields without bytes. A power of two. */
 const MOST_ENTRIES = MOST_TABLE_SIZE / FIELD_OVERHEAD;
+const ENTRY_MASK = MOST_ENTRIES - 1;
 
-/** Sets of two places each, so that all entries and their names have one, a quarter of them when the fields are usual ones. */
-const SETS = MOST_ENTRIES;
+/** Chains of entries by hash: at least as many as there are usual entries. A power of two. */
+const CHAINS = 64;
+const CHAIN_MASK = CHAINS - 1;
 
 /** Stands for no entry. */
 const NONE = STATIC_FIELDS[1];
 
 /**
- * Finds by identity, in sets of two by hash: a third of the time of a Map. An entry can lose its place to a newer one; it is
- * not found any more then, and costs a literal.
+ * Finds fields and names by identity. Entries are numbered one by one, modulo 2^32, and chained from newer to older ones by their
+ * hashes; the oldest leave first, so that a chain ends at the first number that is too old, and nothing is ever unchained. An
+ * attacker's longest chain is the table.
  */
 export class EncoderTable {
   /** Most bytes. */
   size: number = MOST_TABLE_SIZE;
   private used = 0;
   private count = 0;
-  /** Number of the newest entry; they are numbered one by one, modulo 2^32. */
+  /** Number of the newest entry. */
   private newest = 0;
-  /** Entries, at their number modulo its length. */
+  /** At an entry's number, modulo the length: itself, and the numbers that follow in its two chains. */
   private readonly entries: Field[] = new Array<Field>(MOST_ENTRIES).fill(NONE);
-  private readonly keys: (Field | FieldName)[] = new Array<Field | FieldName>(2 * SETS).fill(NONE);
-  /** The number of the entry that each key means. */
-  private readonly numbers = new Int32Array(2 * SETS);
+  private readonly nextFields = new Int32Array(MOST_ENTRIES);
+  private readonly nextNames = new Int32Array(MOST_ENTRIES);
+  /** By hash: the number of the newest entry of a chain. */
+  private readonly fieldChains = new Int32Array(CHAINS);
+  private readonly nameChains = new Int32Array(CHAINS);
 
-  /** The index of the field, or of the newest field with the name; 0: it has none. */
-  indexOf(key: Field | FieldName, hash: number): number {
-    const place = 2 * (hash & (SETS - 1));
-    if (this.keys[place] === key) return FIRST_DYNAMIC + ((this.newest - this.numbers[place]) | 0);
-    if (this.keys[place + 1] === key) return FIRST_DYNAMIC + ((this.newest - this.numbers[place + 1]) | 0);
+  /** The index of the field; 0: it has none. */
+  indexOf(field: Field): number {
+    const { entries, nextFields, newest, count } = this;
+    let number = this.fieldChains[field.hash & CHAIN_MASK];
+    for (let age = (newest - number) | 0; age >= 0 && age < count; age = (newest - number) | 0) {
+      if (entries[number & ENTRY_MASK] === field) return FIRST_DYNAMIC + age;
+      number = nextFields[number & ENTRY_MASK];
+    }
+    return 0;
+  }
+
+  /** The index of the newest field that has the name; 0: none has it. */
+  indexOfName(name: FieldName): number {
+    const { entries, nextNames, newest, count } = this;
+    let number = this.nameChains[name.hash & CHAIN_MASK];
+    for (let age = (newest - number) | 0; age >= 0 && age < count; age = (newest - number) | 0) {
+      if (entries[number & ENTRY_MASK].label === name) return FIRST_DYNAMIC + age;
+      number = nextNames[number & ENTRY_MASK];
+    }
     return 0;
   }
 
   /** Makes a field, which is not larger than the table, the newest entry. */
   add(field: Field): void {
     this.evict(this.size - field.size);
-    this.newest = (this.newest + 1) | 0;
-    this.entries[this.newest & (MOST_ENTRIES - 1)] = field;
+    const number = (this.newest + 1) | 0;
+    const place = number & ENTRY_MASK;
+    const fieldChain = field.hash & CHAIN_MASK;
+    const nameChain = field.label.hash & CHAIN_MASK;
+    this.entries[place] = field;
+    this.nextFields[place] = this.fieldChains[fieldChain];
+    this.nextNames[place] = this.nameChains[nameChain];
+    this.fieldChains[fieldChain] = this.nameChains[nameChain] = this.newest = number;
     this.count++;
     this.used += field.size;
-    this.place(field, field.hash);
-    if (field.label.staticIndex === 0) this.place(field.label, field.label.hash);
   }
 
   /** @param size in bytes, at most MOST_TABLE_SIZE */
@@ -63,34 +86,10 @@ export class EncoderTable {
   /** Drops the oldest entries until at most `most` bytes are used. */
   private evict(most: number): void {
     while (this.used > most) {
-      const number = (this.newest - --this.count) | 0;
-      const field = this.entries[number & (MOST_ENTRIES - 1)];
-      this.entries[number & (MOST_ENTRIES - 1)] = NONE;
-      this.used -= field.size;
-      this.displace(field, field.hash, number);
-      if (field.label.staticIndex === 0) this.displace(field.label, field.label.hash, number);
-    }
-  }
-
-  /** Lets the key mean the newest entry. */
-  private place(key: Field | FieldName, hash: number): void {
-    const { keys, numbers } = this;
-    const first = 2 * (hash & (SETS - 1));
-    const second = first + 1;
-    let place = first;
-    if (keys[first] !== key && keys[first] !== NONE) {
-      const older = ((numbers[first] - numbers[second]) | 0) > 0;
-      if (keys[second] === key || keys[second] === NONE || older) place = second;
-    }
-    keys[place] = key;
-    numbers[place] = this.newest;
-  }
-
-  /** Forgets the key if it means that entry. */
-  private displace(key: Field | FieldName, hash: number, number: number): void {
-    const first = 2 * (hash & (SETS - 1));
-    for (let place = first; place <= first + 1; place++) {
-      if (this.keys[place] === key && this.numbers[place] === number) this.keys[place] = NONE;
+      const place = (this.newest - --this.count) & ENTRY_MASK;
+      this.used -= this.entries[place].size;
+      // Else it would be kept in memory until the place is needed.
+      this.entries[place] = NONE;
     }
   }
 }

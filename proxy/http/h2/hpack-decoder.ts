@@ -55,6 +55,7 @@ const [mostFields, mostBytes] = [MAX_FIELDS, MAX_HEAD_BYTES];
 export const DEFAULT_TABLE_SIZE = 4096;
 
 const LAST_STATIC = STATIC_FIELDS.length - 1;
+const FIRST_DYNAMIC = STATIC_FIELDS.length;
 
 /** Most bytes of an integer behind its prefix: 35 bits, more than any length, index or size that can be right. */
 const MOST_INTEGER_BYTES = 5;
@@ -67,6 +68,9 @@ const INDEXED = 0x80;
 const INCREMENTAL = 0x40;
 const SIZE_UPDATE = 0x20;
 const NEVER_INDEXED = 0x10;
+
+/** The integer of an indexed field, all bits set: it goes on in the next bytes. */
+const INDEX_MASK = 0x7f;
 
 /** Set in the first byte of a string that is Huffman-coded. */
 const HUFFMAN = 0x80;
@@ -107,27 +111,35 @@ export class HpackDecoder {
    * @returns 0 or one of HPACK_PROBLEM
    */
   decode(bytes: Uint8Array, from: number, to: number, into: FieldList): number {
-    let problem: number = HPACK_PROBLEM.none;
+    const { items } = into;
+    const { entries, mask } = this;
+    let { count, size } = into;
+    let dropped = 0;
     let at = this.readSizeUpdates(bytes, from, to);
     if (at < 0) return -at;
     while (at < to) {
-      const byte = bytes[at];
+      const index = bytes[at] - INDEXED;
       let field: Field;
-      if (byte > INDEXED && byte <= INDEXED + LAST_STATIC) {
-        field = statics[byte - INDEXED];
+      // The two usual cases; what they do not take is right as well, or has its problem.
+      if (index > 0 && index < FIRST_DYNAMIC) {
+        field = statics[index];
+        at++;
+      } else if (index >= FIRST_DYNAMIC && index < FIRST_DYNAMIC + this.count && index < INDEX_MASK) {
+        field = entries[(this.newest - (index - FIRST_DYNAMIC)) & mask];
         at++;
       } else {
         at = this.readField(bytes, at, to);
         if (at < 0) return -at;
         field = this.field;
       }
-      if (into.count < mostFields && into.size + field.size <= mostBytes) into.push(field);
-      else {
-        into.size += field.size;
-        problem ||= into.size > mostBytes ? HPACK_PROBLEM.listTooLarge : HPACK_PROBLEM.tooManyFields;
-      }
+      size += field.size;
+      if (count < mostFields && size <= mostBytes) items[count++] = field;
+      else dropped++;
     }
-    return problem;
+    into.count = count;
+    into.size = size;
+    if (dropped === 0) return HPACK_PROBLEM.none;
+    return size > mostBytes ? HPACK_PROBLEM.listTooLarge : HPACK_PROBLEM.tooManyFields;
   }
 
   /** At the beginning of a block only (RFC 7541 section 4.2). Returns the position behind them or a negated problem. */
@@ -147,7 +159,7 @@ export class HpackDecoder {
   private readField(bytes: Uint8Array, from: number, to: number): number {
     const byte = bytes[from];
     if (byte >= INDEXED) {
-      const at = this.readInteger(bytes, from, to, INDEXED - 1);
+      const at = this.readInteger(bytes, from, to, INDEX_MASK);
       if (at < 0) return at;
       const entry = this.entry(this.integer);
       if (entry === undefined) return -HPACK_PROBLEM.index;
@@ -221,7 +233,7 @@ export class HpackDecoder {
   /** The entry of an index of both tables (RFC 7541 section 2.3.3). */
   private entry(index: number): Field | undefined {
     if (index <= LAST_STATIC) return index === 0 ? undefined : statics[index];
-    const age = index - LAST_STATIC - 1;
+    const age = index - FIRST_DYNAMIC;
     return age < this.count ? this.entries[(this.newest - age) & this.mask] : undefined;
   }
 

@@ -24,10 +24,10 @@ const LENGTH_MASK = 0x7f;
 const SIZE_UPDATES_ROOM = 6;
 
 /**
- * Hashes of literals sent lately, each in one place: what comes again while it is among them is put in the table. Requests have 3
+ * Sets of two hashes each of literals sent lately: what comes again while it is among them is put in the table. Requests have 3
  * to 10 literals, so that a field of every tenth request is found and one of every hundredth mostly is not.
  */
-const RECENT = 64;
+const RECENT_SETS = 32;
 
 /** Longer strings are copied by set(), which costs as much as so many bytes in a loop. */
 const SHORT_STRING = 24;
@@ -35,7 +35,9 @@ const SHORT_STRING = 24;
 /** The encoder of one connection's direction. */
 export class HpackEncoder {
   private readonly table = new EncoderTable();
-  private readonly recent = new Int32Array(RECENT);
+  private readonly recent = new Int32Array(2 * RECENT_SETS);
+  /** State of a linear congruential generator (Numerical Recipes), whose highest bit is used. */
+  private chance = 0;
   /** The table size that the peer's decoder knows of. */
   private announcedSize: number = MOST_TABLE_SIZE;
   /** The smallest size since then. */
@@ -66,7 +68,7 @@ export class HpackEncoder {
         : this.writeSizes(into, at);
     for (let i = 0; i < count; i++) {
       const field = items[i];
-      const index = field.staticIndex !== 0 ? field.staticIndex : table.indexOf(field, field.hash);
+      const index = field.staticIndex !== 0 ? field.staticIndex : table.indexOf(field);
       if (index === 0) end = this.writeLiteral(field, into, end);
       else if (index < INDEX_MASK) into[end++] = INDEXED | index;
       else end = writeInteger(into, end, INDEXED, INDEX_MASK, index);
@@ -87,7 +89,7 @@ export class HpackEncoder {
   /** A field that has no index (RFC 7541 section 6.2). */
   private writeLiteral(field: Field, into: Uint8Array, at: number): number {
     const { label } = field;
-    const nameIndex = label.staticIndex !== 0 ? label.staticIndex : this.table.indexOf(label, label.hash);
+    const nameIndex = label.staticIndex !== 0 ? label.staticIndex : this.table.indexOfName(label);
     const isAdded = !field.neverIndexed && this.isWorthAnEntry(field, nameIndex);
     let end: number;
     if (isAdded) end = writeInteger(into, at, INCREMENTAL, INCREMENTAL - 1, nameIndex);
@@ -112,9 +114,12 @@ export class HpackEncoder {
   }
 
   private cameLately(hash: number): boolean {
-    const place = hash & (RECENT - 1);
-    if (this.recent[place] === hash) return true;
-    this.recent[place] = hash;
+    const { recent } = this;
+    const first = 2 * (hash & (RECENT_SETS - 1));
+    if (recent[first] === hash || recent[first + 1] === hash) return true;
+    // By chance, or three fields of every request that share a set would drive out each other for ever.
+    this.chance = (Math.imul(this.chance, 1664525) + 1013904223) | 0;
+    recent[first + (this.chance >>> 31)] = hash;
     return false;
   }
 }
