@@ -9,6 +9,7 @@ import { isAuthority } from '../authority.ts';
 import { BYTE, equalsFolded, LOWER, latin1, TARGET, TOKEN } from '../bytes.ts';
 import { FIELD, METHOD, methodId } from '../names.ts';
 import { canonicalPath } from '../path.ts';
+import { PROBLEM } from '../problems.ts';
 import { type Field, FieldList, H2_FIELD, STATIC_FIELDS } from './field.ts';
 import { fieldOf, internValue } from './interning.ts';
 import { H2_PROBLEM, pathProblem } from './problems.ts';
@@ -330,7 +331,8 @@ function readPath(head: H2Head, path: Field): number {
   // In HTTP/1 a space would end the target.
   for (let i = 0; i < end; i++) if (targets[value[i]] === 0) return H2_PROBLEM.path;
   const canonical = canonicalPath(value, 0, end);
-  if (canonical === 0) return 0;
+  // Package registries and forges have encoded slashes in names; they are forwarded as they came, as in HTTP/1.
+  if (canonical === 0 || canonical === -PROBLEM.pathEncodedSlash) return 0;
   if (typeof canonical === 'number') return pathProblem(canonical);
   head.path = internValue(PATH_NAME, canonical, 0, canonical.length, false);
   const { fields } = head;

@@ -4,6 +4,7 @@
  */
 import { describeProblem, MAX_FIELDS, MAX_HEAD_BYTES } from '../problems.ts';
 import { describeFieldProblem } from './field.ts';
+import { HPACK_PROBLEM } from './hpack-decoder.ts';
 
 /** Problem numbers; describeH2Problem has their words. Below 32 is FIELD_PROBLEM. */
 export const H2_PROBLEM = {
@@ -26,7 +27,6 @@ export const H2_PROBLEM = {
   contentLength: 48,
   contentLengthRepeated: 49,
   contentLengthMismatch: 50,
-  contentForbidden: 51,
   interimEnd: 52,
   trailersEnd: 53,
   headMissing: 54,
@@ -37,6 +37,8 @@ export const H2_PROBLEM = {
   windowIncrement: 59,
   interimFlood: 60,
   selfDependency: 61,
+  priorityLength: 62,
+  stalled: 63,
 } as const;
 
 /** Added to the PROBLEM numbers of paths. */
@@ -61,8 +63,8 @@ const TEXTS: Readonly<Record<number, string>> = {
   [H2_PROBLEM.status]: 'the status is not three digits that a response may have',
   [H2_PROBLEM.contentLength]: 'Content-Length is not one decimal number below 2^53',
   [H2_PROBLEM.contentLengthRepeated]: 'there is more than one Content-Length field',
-  [H2_PROBLEM.contentLengthMismatch]: 'the content is not as long as Content-Length says',
-  [H2_PROBLEM.contentForbidden]: 'there is content in a response that has none',
+  [H2_PROBLEM.contentLengthMismatch]:
+    'the content is not as long as Content-Length says, or as the kind of response has it',
   [H2_PROBLEM.interimEnd]: 'an interim response (1xx) ends the stream',
   [H2_PROBLEM.trailersEnd]: 'the trailers do not end the stream',
   [H2_PROBLEM.headMissing]: 'there is content before the head',
@@ -73,6 +75,8 @@ const TEXTS: Readonly<Record<number, string>> = {
   [H2_PROBLEM.windowIncrement]: 'the window of the stream was opened by nothing',
   [H2_PROBLEM.interimFlood]: 'there are too many interim responses (1xx)',
   [H2_PROBLEM.selfDependency]: 'the stream depends on itself',
+  [H2_PROBLEM.priorityLength]: 'a PRIORITY frame is not 5 bytes long',
+  [H2_PROBLEM.stalled]: 'the windows of the stream or its connection stayed closed for too long',
 };
 
 /** A problem for people and for a client's answer: the end of a sentence, and the status of the answer. */
@@ -91,4 +95,10 @@ export function isTooLarge(problem: number): boolean {
 /** The number of what canonicalPath says: a negated PROBLEM. */
 export function pathProblem(negated: number): number {
   return PATH_PROBLEMS - negated;
+}
+
+/** The H2_PROBLEM number of a list that is over a limit, 0: it is not. */
+export function limitProblem(problem: number): number {
+  if (problem === HPACK_PROBLEM.none) return 0;
+  return problem === HPACK_PROBLEM.tooManyFields ? H2_PROBLEM.tooManyFields : H2_PROBLEM.fieldsTooLarge;
 }

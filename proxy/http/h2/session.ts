@@ -1,146 +1,495 @@
 /**
- * One HTTP/2 connection, of a client or a server, without its socket (RFC 9113): bytes in, calls of its owner; calls of its owner,
- * bytes out.
+ * One HTTP/2 connection without its socket (RFC 9113): bytes in, calls of its owner; calls of its owner, bytes out. What clients
+ * and servers have in common; what they do not is in client-session.ts and server-session.ts.
  */
+import { latin1 } from '../bytes.ts';
+import { MAX_HEAD_BYTES } from '../problems.ts';
+import { Budgets } from './budgets.ts';
 import type { FieldList } from './field.ts';
-import type { H2Head } from './head.ts';
-import type { Stream } from './stream.ts';
+import { DEFAULT_WINDOW_BYTES, errorName, H2_ERROR, MIN_FRAME_SIZE, SETTING } from './frames.ts';
+import { H2Head, readTrailers } from './head.ts';
+import { HpackEncoder } from './hpack-encoder.ts';
+import { type FrameEvents, Incoming, MAX_DEBUG_BYTES } from './incoming.ts';
+import type { SessionOptions } from './options.ts';
+import { Output, type OutputSink } from './output.ts';
+import type { SessionOwner } from './owner.ts';
+import { H2_PROBLEM } from './problems.ts';
+import { Receiving } from './receiving.ts';
+import { Sending, type SendingSink } from './sending.ts';
+import { PeerSettings } from './settings.ts';
+import { Stream, WAITING } from './stream.ts';
+import { ENDED, Streams } from './streams.ts';
 
-/** What a session tells. No call is made before `start`, and none after `ended`. */
-export interface SessionOwner<T> {
-  /** The time in ms, monotonic; the same within a batch of events. */
-  nowMs(): number;
+// Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
+const { noError: NO_ERROR, protocolError: PROTOCOL_ERROR, flowControlError: FLOW_CONTROL_ERROR } = H2_ERROR;
+const { streamClosed: STREAM_CLOSED, enhanceYourCalm: CALM } = H2_ERROR;
 
-  /**
-   * A client has opened a stream. `head` and its fields hold until this returns.
-   * @param end there is no content
-   */
-  requestHead(session: Session<T>, stream: Stream<T>, head: H2Head, end: boolean): void;
-  /**
-   * A client has opened a stream with a malformed head, or one over the limits. It may be answered with `sendHead` and content, all
-   * within this call: when it returns the stream is reset, and nothing more is told of it.
-   * @param problem a number for describeH2Problem
-   */
-  requestProblem(session: Session<T>, stream: Stream<T>, problem: number): void;
-  /** A server answers; more heads follow one whose status is below 200. */
-  responseHead(session: Session<T>, stream: Stream<T>, head: H2Head, end: boolean): void;
-  /**
-   * Content, valid until this returns; none when only the end is told. It counts as held until `consumed`.
-   * @param end that was all, and there are no trailers
-   */
-  data(
-    session: Session<T>,
-    stream: Stream<T>,
-    bytes: Uint8Array,
-    from: number,
-    to: number,
-    end: boolean,
-  ): void;
-  /** Trailers, behind which nothing comes; without fields that have no meaning there. They hold until this returns. */
-  trailers(session: Session<T>, stream: Stream<T>, fields: FieldList): void;
-  /**
-   * A stream has ended before its time: not told of those the owner resets. With REFUSED_STREAM nothing of a request has been
-   * processed, and it may be sent again elsewhere; streams above the last one of a GOAWAY end so.
-   * @param code one of H2_ERROR, or unknown
-   * @param ours the session gave it up (`stream.problem` says why); the peer did otherwise
-   */
-  streamReset(session: Session<T>, stream: Stream<T>, code: number, ours: boolean): void;
+/** A SETTINGS frame is as much work as so many others: it is answered, and every stream looked at. */
+const SETTINGS_COST = 20;
 
-  /** `sendData` of this stream, which had accepted less than all, will accept some; not called again before it was asked. */
-  writable(session: Session<T>, stream: Stream<T>): void;
-  /** `capacity`, which was 0, is not any more; or it will be 0 for ever (`draining`). Clients only. */
-  capacityChanged(session: Session<T>): void;
+/** Most answers to PING and SETTINGS that wait in a socket whose peer does not read: 70 KB. */
+const MAX_BLOCKED_REPLIES = 4096;
 
-  /** The answer to `ping`. */
-  pong(session: Session<T>): void;
-  /** The peer takes no streams above `lastStream`: those were reset before this is told. */
-  goAway(session: Session<T>, lastStream: number, code: number, debug: string): void;
-  /**
-   * It is over, and all its streams were reset before this is told. What is in the output is still to be sent; then the socket
-   * should be closed.
-   * @param code NO_ERROR for an orderly end
-   * @param reason for the log, the end of a sentence
-   * @param ours we found the fault or wanted the end; the peer did otherwise
-   */
-  ended(session: Session<T>, code: number, reason: string, ours: boolean): void;
+/** Shorter content that a small window forces upon us earns the peer nothing (CVE-2019-9511). */
+const MIN_USEFUL_BYTES = 256;
 
-  /** There is something to send: call `flush` at the end of the batch. Not called again before that. */
-  outputReady(session: Session<T>): void;
-  /** Send these bytes. They hold until this returns; or longer when they are from a buffer the owner gave to `sendData`. */
-  send(session: Session<T>, bytes: Uint8Array, from: number, to: number): void;
-}
+/** Payloads of our pings: what they are for. */
+const KEEP_ALIVE = latin1('ferrule1');
+/** Also sent by servers that drain. */
+export const DRAIN_PING: Uint8Array = latin1('ferrule2');
 
-/** Limits of a session. */
-export interface SessionOptions {
-  /** Streams that the peer may have open at once. Servers only. */
-  readonly maxStreams: number;
-  /** What a stream may send before its reader has consumed any of it: at least 65,535 bytes. */
-  readonly streamWindowBytes: number;
-  /** What that may grow to while the reader keeps up. */
-  readonly maxStreamWindowBytes: number;
-  /** What may be on its way to us on all streams together. */
-  readonly connectionWindowBytes: number;
-  /** When readers hold more than this, the connection's window is not filled up any more. */
-  readonly maxHeldBytes: number;
-  /** Clients may use extended CONNECT (RFC 8441). Servers only. */
-  readonly extendedConnect: boolean;
-  /** `l5d-*` fields are taken from this peer. */
-  readonly keepMesh: boolean;
-}
+/** What every message of this thread is decoded to and judged in: it is done with when an owner has heard of it. */
+export const sharedHead: H2Head = new H2Head();
+
+const head = sharedHead;
 
 /**
- * A connection. `role` is ours. Methods that take a stream do nothing when it is `closed`; none may be called before `start`.
- * Memory: no buffers while nothing is on its way; see `maxHeldBytes` for content, and MAX_BLOCK_BYTES for a head on its way.
+ * A connection. Methods that take a stream do nothing when it is `closed`; none may be called before `start`. The public methods
+ * from `connectionError` on are for what the session is made of, not for its owner.
+ *
+ * Memory: what `windows` say of content, which is the owner's to hold; MAX_BLOCK_BYTES and a frame for a head on its way, 4 KB for
+ * each of the two tables of header fields, and a buffer for output while there is some.
  */
-export interface Session<T> {
-  readonly role: 'client' | 'server';
-  /** It is over: bytes are ignored, and nothing is told any more. */
-  readonly isEnded: boolean;
+export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink<T> {
+  /** It is over: bytes are ignored, and nothing but `ended` is told any more. */
+  isEnded = false;
   /** No more streams will be opened, on either side's wish. */
-  readonly draining: boolean;
+  draining = false;
+  protected readonly isServer: boolean;
+  protected readonly options: SessionOptions;
+  protected readonly output: Output;
+  protected readonly sending: Sending<T>;
+  protected readonly receiving: Receiving<T>;
+  protected readonly peer = new PeerSettings();
+  protected readonly streams = new Streams<T>();
+  protected readonly budgets: Budgets;
+  /** The owner's time when bytes came last. */
+  protected receivedMs: number;
+  /** It ends when no stream is open any more, and why that is so. */
+  protected finishing = false;
+  private finishReason = 'it was drained';
+  private peerWentAway = false;
+  private readonly listener: SessionOwner<Session<T>, T>;
+  private readonly incoming: Incoming;
+  private readonly encoder = new HpackEncoder();
+  /** Whose DATA frame is being read; undefined: nobody wants it. Its length, and how much of that was content. */
+  private dataStream: Stream<T> | undefined = undefined;
+  private dataLength = 0;
+  private dataGiven = 0;
+  /** Replies since the socket takes no more. */
+  private blockedReplies = 0;
+  /** What `ended` is told. */
+  private endCode: number = NO_ERROR;
+  private endReason = '';
+  private endIsOurs = false;
+  private endTold = false;
+
+  constructor(isServer: boolean, owner: SessionOwner<Session<T>, T>, options: SessionOptions) {
+    this.isServer = isServer;
+    this.listener = owner;
+    this.options = options;
+    this.output = new Output(this);
+    this.sending = new Sending<T>(this.output, this);
+    this.receiving = new Receiving<T>(options.windows, this.output);
+    this.incoming = new Incoming(this, isServer, options.maxFrameBytes, head.fields);
+    this.receivedMs = owner.nowMs();
+    this.budgets = new Budgets(this.receivedMs);
+  }
+
   /** Streams that are not closed. */
-  readonly streamCount: number;
-  /** Streams that `open` would accept now. Clients only. */
-  readonly capacity: number;
+  get streamCount(): number {
+    return this.streams.count;
+  }
 
-  /** Sends what comes first: the preface and SETTINGS. */
-  start(): void;
+  /** Sends what comes first (RFC 9113 section 3.4). */
+  abstract start(): void;
+
+  /** Takes no more streams, and ends when those that are open have: `ended`. */
+  abstract drain(): void;
+
   /** Takes what has arrived, in any pieces; all of it, though what comes behind an error is ignored. */
-  receive(bytes: Uint8Array, from: number, to: number): void;
-  /** The socket has ended, orderly or not: streams that are open end with `connectionLost`. */
-  disconnected(): void;
+  receive(bytes: Uint8Array, from: number, to: number): void {
+    if (this.isEnded) return;
+    this.receivedMs = this.listener.nowMs();
+    this.incoming.read(bytes, from, to);
+    this.settle();
+  }
 
-  /**
-   * Opens a stream. Clients only, while there is `capacity`.
-   * @param fields the head, pseudo-header fields first
-   * @param end there is no content
-   */
-  open(user: T, fields: FieldList, end: boolean): Stream<T>;
-  /** Sends the head of a response; one whose status is below 200 is not `final`, and more follow. Servers only. */
-  sendHead(stream: Stream<T>, fields: FieldList, end: boolean, final?: boolean): void;
+  /** The socket has ended, orderly or not: streams that are open end with `connectionLost`, and `ended` is told. */
+  disconnected(): void {
+    this.end(H2_ERROR.connectionLost, 'the connection was lost', false);
+    this.output.discard();
+    this.tellEnded();
+  }
+
   /**
    * Sends content.
    * @param end it is the last
-   * @returns how many of the bytes were accepted; when not all, `writable` follows
+   * @returns how many of the bytes were accepted; when not all, `writable` follows. All, when the stream is closed
    */
-  sendData(stream: Stream<T>, bytes: Uint8Array, from: number, to: number, end: boolean): number;
+  sendData(stream: Stream<T>, bytes: Uint8Array, from: number, to: number, end: boolean): number {
+    const wanted = to - from;
+    if (stream.closed || stream.localDone) return wanted;
+    const sent = this.sending.send(stream, bytes, from, to, end);
+    if (sent === wanted || sent >= MIN_USEFUL_BYTES) this.budgets.useful++;
+    if (end && sent === wanted) this.finishLocal(stream);
+    return sent;
+  }
+
   /** Sends trailers, which end the stream; all content must have been accepted. */
-  sendTrailers(stream: Stream<T>, fields: FieldList): void;
+  sendTrailers(stream: Stream<T>, fields: FieldList): void {
+    if (stream.closed || stream.localDone) return;
+    this.sendFields(stream, fields, true);
+    this.finishLocal(stream);
+  }
+
   /** Gives a stream up: nothing more is told of it. */
-  reset(stream: Stream<T>, code: number): void;
-  /** Content that `data` gave has left: the peer may send as much again. */
-  consumed(stream: Stream<T>, length: number): void;
+  reset(stream: Stream<T>, code: number): void {
+    if (stream.closed) return;
+    this.output.rstStream(stream.id, code);
+    this.closeStream(stream, ENDED.unknown);
+    this.finishIfDone();
+  }
+
+  /** Content that `data` gave has left: the peer may send as much again. Also for streams that are closed. */
+  consumed(stream: Stream<T>, length: number): void {
+    this.receiving.consumed(stream, length, !stream.closed && !stream.remoteDone);
+  }
 
   /** The socket's queue is long (true): no content is accepted until it is not. */
-  setBlocked(blocked: boolean): void;
+  setBlocked(blocked: boolean): void {
+    this.sending.blocked = blocked;
+    this.blockedReplies = 0;
+    if (!blocked) this.sending.serve();
+  }
+
   /** Gives the output to `owner.send`, and its buffer back. */
-  flush(): void;
+  flush(): void {
+    this.output.flush();
+    this.settle();
+    if (this.isEnded) this.tellEnded();
+  }
+
   /** Asks for a sign of life: `pong`. */
-  ping(): void;
-  /**
-   * Takes no more streams, in two steps (RFC 9113 section 6.8), and ends when those that are open have: `ended`. Clients just open no more.
-   */
-  drain(): void;
+  sendPing(): void {
+    if (!this.isEnded) this.output.ping(KEEP_ALIVE, 0, false);
+  }
+
   /** Ends at once, with a GOAWAY that says why. */
-  close(code: number, debug: string): void;
+  close(code: number, debug: string): void {
+    this.end(code, debug.slice(0, MAX_DEBUG_BYTES), true);
+  }
+
+  /** Resets streams that have been waiting for windows of the peer since before that time, in the owner's ms: `streamReset`. */
+  resetStalled(sinceMs: number): void {
+    if (this.sending.blocked) return;
+    for (const stream of this.streams.values()) {
+      const isStalled = stream.waiting !== WAITING.no && stream.waitingSinceMs < sinceMs;
+      if (isStalled) this.streamError(stream, H2_ERROR.cancel, H2_PROBLEM.stalled);
+    }
+  }
+
+  connectionError(code: number, text: string): void {
+    this.end(code, text, true);
+  }
+
+  outputReady(): void {
+    this.listener.outputReady(this);
+  }
+
+  send(bytes: Uint8Array, from: number, to: number): void {
+    this.listener.send(this, bytes, from, to);
+  }
+
+  writable(stream: Stream<T>): void {
+    this.listener.writable(this, stream);
+  }
+
+  nowMs(): number {
+    return this.listener.nowMs();
+  }
+
+  abstract fields(id: number, end: boolean, problem: number, dependsOnItself: boolean): void;
+
+  dataBegins(id: number, length: number): void {
+    this.dataLength = length;
+    this.dataGiven = 0;
+    this.dataStream = undefined;
+    if (!this.receiving.frameBegins(length)) {
+      return this.connectionError(
+        FLOW_CONTROL_ERROR,
+        'there is more content than the window of the connection allows',
+      );
+    }
+    const stream = this.streams.get(id);
+    if (stream === undefined) return this.strayMessage(id);
+    if (stream.remoteDone) return this.streamError(stream, STREAM_CLOSED, H2_PROBLEM.afterEnd);
+    if (!stream.headReceived) return this.streamError(stream, PROTOCOL_ERROR, H2_PROBLEM.headMissing);
+    stream.receiveWindow -= length;
+    if (stream.receiveWindow < 0) {
+      return this.streamError(stream, FLOW_CONTROL_ERROR, H2_PROBLEM.windowOverrun);
+    }
+    this.dataStream = stream;
+  }
+
+  data(bytes: Uint8Array, from: number, to: number, last: boolean, end: boolean): void {
+    const stream = this.dataStream;
+    const length = to - from;
+    this.dataGiven += length;
+    if (last) this.dataEnds(end);
+    if (stream === undefined || stream.closed || this.isEnded) return;
+    if (stream.contentRemaining >= 0) {
+      stream.contentRemaining -= length;
+      if (stream.contentRemaining < 0 || (end && stream.contentRemaining > 0)) {
+        return this.streamError(stream, PROTOCOL_ERROR, H2_PROBLEM.contentLengthMismatch);
+      }
+    }
+    this.receiving.given(stream, length);
+    if (end) this.finishRemote(stream);
+    if (length > 0 || end) this.listener.data(this, stream, bytes, from, to, end);
+    // Nobody else would say that padding has been consumed.
+    if (last && this.dataGiven < this.dataLength) this.consumed(stream, 0);
+    if (end) this.finishIfDone();
+  }
+
+  streamReset(id: number, code: number): void {
+    const stream = this.streams.get(id);
+    if (stream === undefined) return this.stray(id);
+    this.closeStream(stream, ENDED.byPeer);
+    this.listener.streamReset(this, stream, code, false);
+    if (!stream.headSent) this.chargeReset(this.receivedMs - stream.openedMs);
+    this.finishIfDone();
+  }
+
+  windowUpdate(id: number, increment: number): void {
+    this.charge(1);
+    if (id === 0) {
+      if (increment === 0)
+        this.connectionError(PROTOCOL_ERROR, 'the window of the connection was opened by nothing');
+      else if (!this.sending.openConnection(increment)) {
+        this.connectionError(
+          FLOW_CONTROL_ERROR,
+          'the window of the connection was opened beyond 2^31-1 bytes',
+        );
+      }
+      return;
+    }
+    const stream = this.streams.get(id);
+    if (stream === undefined) this.stray(id);
+    else if (increment === 0) this.streamError(stream, PROTOCOL_ERROR, H2_PROBLEM.windowIncrement);
+    else if (!this.sending.openStream(stream, increment)) {
+      this.streamError(stream, FLOW_CONTROL_ERROR, H2_PROBLEM.windowOverflow);
+    }
+  }
+
+  settings(bytes: Uint8Array, from: number, to: number): void {
+    const { peer } = this;
+    const error = peer.read(bytes, from, to, !this.isServer);
+    if (error !== undefined) return this.connectionError(error.code, error.text);
+    this.encoder.peerTableSize(peer.leastTableSize);
+    this.encoder.peerTableSize(peer.headerTableSize);
+    this.sending.peerMaxFrame(peer.maxFrameSize);
+    this.output.settingsAck();
+    this.replied();
+    if (!this.sending.resize(this.streams.values(), peer.initialWindowSize)) {
+      this.connectionError(
+        FLOW_CONTROL_ERROR,
+        'SETTINGS_INITIAL_WINDOW_SIZE opens a window beyond 2^31-1 bytes',
+      );
+    }
+    this.charge(SETTINGS_COST);
+  }
+
+  settingsAck(): void {
+    this.charge(1);
+  }
+
+  ping(bytes: Uint8Array, from: number, ack: boolean): void {
+    if (!ack) {
+      this.output.ping(bytes, from, true);
+      this.replied();
+    } else if (isSame(bytes, from, KEEP_ALIVE)) this.listener.pong(this);
+    else if (isSame(bytes, from, DRAIN_PING)) this.drainAcknowledged();
+    this.charge(1);
+  }
+
+  goAway(lastStream: number, code: number, debug: string): void {
+    this.charge(1);
+    this.refuseAbove(lastStream);
+    this.draining = true;
+    this.finishing = true;
+    this.peerWentAway = true;
+    this.finishReason = `the peer said GOAWAY (${errorName(code)}${debug === '' ? '' : `: ${debug}`})`;
+    if (!this.isEnded) this.listener.goAway(this, lastStream, code, debug);
+    this.finishIfDone();
+  }
+
+  priority(id: number, wrongLength: boolean, dependsOnItself: boolean): void {
+    this.charge(1);
+    if (!wrongLength && !dependsOnItself) return;
+    const code = wrongLength ? H2_ERROR.frameSizeError : PROTOCOL_ERROR;
+    const stream = this.streams.get(id);
+    // There is nothing to reset of a stream that is not open.
+    if (stream === undefined) this.connectionError(code, 'a PRIORITY frame is malformed');
+    else this.streamError(stream, code, wrongLength ? H2_PROBLEM.priorityLength : H2_PROBLEM.selfDependency);
+  }
+
+  ignored(): void {
+    this.charge(1);
+  }
+
+  /** Whether nobody has opened that stream yet. */
+  protected abstract isIdle(id: number): boolean;
+  /** The highest stream of the peer that was or may have been processed. */
+  protected abstract lastProcessed(): number;
+  /** The peer processes no stream above this one. */
+  protected abstract refuseAbove(lastStream: number): void;
+  /** All that the peer sent before it heard of the drain has come. */
+  protected abstract drainAcknowledged(): void;
+  /** Tells what may have changed since the last time. */
+  protected abstract settle(): void;
+
+  /** Sends what both roles begin with. */
+  protected sendSettings(settings: [setting: number, value: number][]): void {
+    const { maxFrameBytes, windows } = this.options;
+    settings.push([SETTING.maxHeaderListSize, MAX_HEAD_BYTES]);
+    if (windows.streamWindowBytes !== DEFAULT_WINDOW_BYTES) {
+      settings.push([SETTING.initialWindowSize, windows.streamWindowBytes]);
+    }
+    if (maxFrameBytes !== MIN_FRAME_SIZE) settings.push([SETTING.maxFrameSize, maxFrameBytes]);
+    this.output.settings(settings);
+    if (this.receiving.firstUpdate > 0) this.output.windowUpdate(0, this.receiving.firstUpdate);
+  }
+
+  protected newStream(id: number, method: number, nowMs: number): Stream<T> {
+    const { streamWindowBytes } = this.options.windows;
+    const stream = new Stream<T>(id, method, this.sending.streamWindow, streamWindowBytes, nowMs);
+    this.streams.add(stream);
+    return stream;
+  }
+
+  protected sendFields(stream: Stream<T>, fields: FieldList, end: boolean): void {
+    this.budgets.useful++;
+    this.output.headers(stream.id, fields, this.encoder, end);
+  }
+
+  /** Fields behind the head of a message: trailers. */
+  protected trailers(stream: Stream<T>, end: boolean, limit: number, dependsOnItself: boolean): void {
+    if (stream.remoteDone) return this.streamError(stream, STREAM_CLOSED, H2_PROBLEM.afterEnd);
+    if (dependsOnItself) return this.streamError(stream, PROTOCOL_ERROR, H2_PROBLEM.selfDependency);
+    const problem = limit || readTrailers(head.fields) || (end ? 0 : H2_PROBLEM.trailersEnd);
+    if (problem !== 0) return this.streamError(stream, PROTOCOL_ERROR, problem);
+    if (stream.contentRemaining > 0) {
+      return this.streamError(stream, PROTOCOL_ERROR, H2_PROBLEM.contentLengthMismatch);
+    }
+    this.finishRemote(stream);
+    this.listener.trailers(this, stream, head.fields);
+    this.finishIfDone();
+  }
+
+  /** DATA or HEADERS of a stream that is not open (RFC 9113 section 5.1). */
+  protected strayMessage(id: number): void {
+    const how = this.streams.howEnded(id);
+    if (how === ENDED.orderly) {
+      return this.connectionError(STREAM_CLOSED, `there is a message on stream ${id}, which has ended`);
+    }
+    if (how === ENDED.byPeer) this.output.rstStream(id, STREAM_CLOSED);
+    this.stray(id);
+  }
+
+  /** Any frame of a stream that is not open: the peer may not know yet, or it never was. */
+  protected stray(id: number): void {
+    if (this.isIdle(id)) this.connectionError(PROTOCOL_ERROR, `stream ${id} has not been opened`);
+    else this.charge(1);
+  }
+
+  /** We have ended a stream. */
+  protected finishLocal(stream: Stream<T>): void {
+    stream.localDone = true;
+    if (!stream.remoteDone) return;
+    this.closeStream(stream, ENDED.orderly);
+    this.finishIfDone();
+  }
+
+  /** The peer has. Whoever calls this lets `finishIfDone` follow when it is told. */
+  protected finishRemote(stream: Stream<T>): void {
+    stream.remoteDone = true;
+    if (stream.localDone) this.closeStream(stream, ENDED.orderly);
+  }
+
+  /** The one way in which a stream closes. */
+  protected closeStream(stream: Stream<T>, how: number): void {
+    stream.closed = true;
+    this.streams.remove(stream, how);
+    const isOrderly = how === ENDED.orderly;
+    this.receiving.closed(stream, !isOrderly);
+    if (isOrderly) this.budgets.completed++;
+  }
+
+  /** The peer has done something with a stream that it must not (RFC 9113 section 5.4.2). */
+  protected streamError(stream: Stream<T>, code: number, problem: number): void {
+    stream.problem = problem;
+    this.output.rstStream(stream.id, code);
+    this.closeStream(stream, ENDED.unknown);
+    this.listener.streamReset(this, stream, code, true);
+    this.chargeReset(0);
+    this.finishIfDone();
+  }
+
+  /** Ends the connection when that is wanted and nothing is on its way any more. */
+  protected finishIfDone(): void {
+    if (this.finishing && this.streams.count === 0) this.end(NO_ERROR, this.finishReason, !this.peerWentAway);
+  }
+
+  /** A frame without a use of its own. */
+  protected charge(cost: number): void {
+    if (this.budgets.noisy(cost, this.receivedMs)) return;
+    this.connectionError(
+      CALM,
+      'there are too many control frames (PING, SETTINGS, WINDOW_UPDATE, empty or ignored ones)',
+    );
+  }
+
+  /** A stream was reset, by the peer or because of it. Only clients can make us work in vain. */
+  protected chargeReset(openMs: number): void {
+    if (!this.isServer || this.budgets.reset(openMs, this.receivedMs)) return;
+    this.connectionError(CALM, 'there are too many streams that are reset before they are answered');
+  }
+
+  private dataEnds(end: boolean): void {
+    this.receiving.frameEnded(this.dataLength);
+    if (this.dataLength > 0) this.budgets.useful++;
+    else if (!end) this.charge(1);
+  }
+
+  /** A reply of ours is in the output. */
+  private replied(): void {
+    if (!this.sending.blocked || ++this.blockedReplies <= MAX_BLOCKED_REPLIES) return;
+    this.connectionError(CALM, `more than ${MAX_BLOCKED_REPLIES} answers to PING and SETTINGS are not read`);
+  }
+
+  private end(code: number, reason: string, ours: boolean): void {
+    if (this.isEnded) return;
+    this.isEnded = true;
+    this.draining = true;
+    this.endCode = code;
+    this.endReason = reason;
+    this.endIsOurs = ours;
+    if (code !== H2_ERROR.connectionLost) this.output.goAway(this.lastProcessed(), code, reason);
+    for (const stream of this.streams.values()) {
+      this.closeStream(stream, ENDED.unknown);
+      this.listener.streamReset(this, stream, code, ours);
+    }
+  }
+
+  private tellEnded(): void {
+    if (this.endTold) return;
+    this.endTold = true;
+    this.listener.ended(this, this.endCode, this.endReason, this.endIsOurs);
+  }
+}
+
+function isSame(bytes: Uint8Array, from: number, word: Uint8Array): boolean {
+  for (let i = 0; i < word.length; i++) if (bytes[from + i] !== word[i]) return false;
+  return true;
 }

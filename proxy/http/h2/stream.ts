@@ -47,6 +47,10 @@ export class Stream<T> {
   waiting: number = WAITING.no;
   /** When it began to wait, in the owner's ms; only while it waits. */
   waitingSinceMs = 0;
+  /** The one whose turn comes after it, while it waits for its turn. */
+  next: Stream<T> | undefined = undefined;
+  /** Interim responses so far. */
+  interims = 0;
   /** When it was opened, in the owner's ms. */
   readonly openedMs: number;
 

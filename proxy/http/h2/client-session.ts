@@ -1,0 +1,134 @@
+/** The client's side of an HTTP/2 connection: streams are opened by the owner. */
+import { METHOD } from '../names.ts';
+import type { FieldList } from './field.ts';
+import { H2_ERROR, MAX_31_BITS, PREFACE, SETTING } from './frames.ts';
+import { methodOf, readResponse } from './head.ts';
+import { DEFAULT_OPTIONS, type SessionOptions } from './options.ts';
+import type { ClientOwner } from './owner.ts';
+import { H2_PROBLEM, limitProblem } from './problems.ts';
+import { Session, sharedHead } from './session.ts';
+import type { Stream } from './stream.ts';
+import { ENDED } from './streams.ts';
+
+// Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
+const { protocolError: PROTOCOL_ERROR, enhanceYourCalm: CALM, refusedStream: REFUSED_STREAM } = H2_ERROR;
+const { head: HEAD, connect: CONNECT } = METHOD;
+const head = sharedHead;
+
+/** Most interim responses (1xx) of one stream: a server that reports progress sends some. */
+const MAX_INTERIMS = 32;
+
+/** A connection to a server. */
+export class ClientSession<T> extends Session<T> {
+  private readonly owner: ClientOwner<ClientSession<T>, T>;
+  private nextStream = 1;
+  /** What the owner last knew of `capacity`: there is some. */
+  private hadCapacity = true;
+
+  constructor(owner: ClientOwner<ClientSession<T>, T>, options: SessionOptions = DEFAULT_OPTIONS) {
+    super(false, owner, options);
+    this.owner = owner;
+  }
+
+  /** Streams that `open` would accept now. */
+  get capacity(): number {
+    if (this.draining || this.nextStream > MAX_31_BITS) return 0;
+    return Math.max(0, this.peer.maxConcurrentStreams - this.streams.count);
+  }
+
+  /** The server takes extended CONNECT (RFC 8441). */
+  get takesExtendedConnect(): boolean {
+    return this.peer.enableConnectProtocol;
+  }
+
+  start(): void {
+    this.output.raw(PREFACE);
+    this.sendSettings([[SETTING.enablePush, 0]]);
+  }
+
+  /**
+   * Opens a stream, while there is `capacity`.
+   * @param fields the head, pseudo-header fields first
+   * @param end there is no content
+   */
+  open(user: T, fields: FieldList, end: boolean): Stream<T> {
+    const { capacity } = this;
+    if (capacity === 0) throw new Error('the server takes no more streams');
+    if (capacity === 1) this.hadCapacity = false;
+    const stream = this.newStream(this.nextStream, methodOf(fields), this.owner.nowMs());
+    this.nextStream += 2;
+    stream.user = user;
+    stream.headSent = true;
+    stream.localDone = end;
+    this.sendFields(stream, fields, end);
+    return stream;
+  }
+
+  /** A client just opens no more streams. */
+  drain(): void {
+    this.draining = true;
+    this.finishing = true;
+    this.finishIfDone();
+  }
+
+  fields(id: number, end: boolean, problem: number, dependsOnItself: boolean): void {
+    const stream = this.streams.get(id);
+    const limit = limitProblem(problem);
+    if (stream === undefined) this.strayMessage(id);
+    else if (stream.headReceived || stream.remoteDone) this.trailers(stream, end, limit, dependsOnItself);
+    else this.response(stream, end, limit);
+  }
+
+  protected isIdle(id: number): boolean {
+    return id % 2 === 0 || id >= this.nextStream;
+  }
+
+  /** Nothing was pushed. */
+  protected lastProcessed(): number {
+    return 0;
+  }
+
+  /** Clients ask for no acknowledgement. */
+  protected drainAcknowledged(): void {}
+
+  protected refuseAbove(lastStream: number): void {
+    for (const stream of this.streams.values()) {
+      if (stream.id <= lastStream) continue;
+      this.closeStream(stream, ENDED.unknown);
+      this.owner.streamReset(this, stream, REFUSED_STREAM, false);
+    }
+  }
+
+  protected settle(): void {
+    const hasCapacity = this.capacity > 0;
+    if (hasCapacity === this.hadCapacity) return;
+    this.hadCapacity = hasCapacity;
+    if (!this.isEnded && (hasCapacity || this.draining)) this.owner.capacityChanged(this);
+  }
+
+  private response(stream: Stream<T>, end: boolean, limit: number): void {
+    head.keepMesh = this.options.keepMesh;
+    const problem = limit || readResponse(head);
+    if (problem !== 0) return this.streamError(stream, PROTOCOL_ERROR, problem);
+    if (head.status < 200) {
+      if (end) return this.streamError(stream, PROTOCOL_ERROR, H2_PROBLEM.interimEnd);
+      if (++stream.interims > MAX_INTERIMS) return this.streamError(stream, CALM, H2_PROBLEM.interimFlood);
+      return this.owner.responseHead(this, stream, head, false);
+    }
+    stream.headReceived = true;
+    stream.contentRemaining = contentOf(stream.method);
+    if (end && stream.contentRemaining > 0) {
+      return this.streamError(stream, PROTOCOL_ERROR, H2_PROBLEM.contentLengthMismatch);
+    }
+    if (end) this.finishRemote(stream);
+    this.budgets.useful++;
+    this.owner.responseHead(this, stream, head, end);
+    if (end) this.finishIfDone();
+  }
+}
+
+/** Bytes of content that the response in `head` has, -1: it does not say (RFC 9110 section 6.4.1). */
+function contentOf(method: number): number {
+  if (method === HEAD || head.status === 204 || head.status === 304) return 0;
+  return method === CONNECT && head.status < 300 ? -1 : head.contentLength;
+}
