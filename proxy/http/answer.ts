@@ -1,4 +1,5 @@
 /** Responses the proxy makes itself. Each says what happened, in words. */
+import { reasonOf } from './reasons.ts';
 
 /** What to answer. */
 export interface LocalAnswer {
@@ -10,20 +11,6 @@ export interface LocalAnswer {
   readonly decision: string;
 }
 
-const REASONS: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  403: 'Forbidden',
-  404: 'Not Found',
-  408: 'Request Timeout',
-  431: 'Request Header Fields Too Large',
-  500: 'Internal Server Error',
-  501: 'Not Implemented',
-  502: 'Bad Gateway',
-  503: 'Service Unavailable',
-  504: 'Gateway Timeout',
-  505: 'HTTP Version Not Supported',
-};
-
 const END_OF_HEAD = '\r\n\r\n';
 
 /**
@@ -34,18 +21,16 @@ const END_OF_HEAD = '\r\n\r\n';
  */
 export function encodeAnswer(answer: LocalAnswer, json: boolean, head: boolean, close: boolean): Uint8Array {
   const { status, message, decision } = answer;
-  const body = json
-    ? JSON.stringify({ status, error: message, decision })
-    : `${message} (decision ${decision})`;
+  const body = answerBody(answer, json);
   const lines = [
-    `HTTP/1.1 ${status} ${REASONS[status] ?? 'Error'}`,
-    `content-type: ${json ? 'application/json' : 'text/plain; charset=utf-8'}`,
-    `content-length: ${Buffer.byteLength(body) + 1}`,
+    `HTTP/1.1 ${status} ${reasonOf(status)}`,
+    `content-type: ${answerType(json)}`,
+    `content-length: ${Buffer.byteLength(body)}`,
     `l5d-proxy-error: ${printable(message)}`,
     `l5d-proxy-decision: ${decision}`,
     ...(close ? ['connection: close'] : []),
     '',
-    head ? '' : `${body}\n`,
+    head ? '' : body,
   ];
   return Buffer.from(lines.join('\r\n'), 'utf8');
 }
@@ -55,7 +40,20 @@ export function bodyLength({ buffer, byteOffset, length }: Uint8Array): number {
   return length - Buffer.from(buffer, byteOffset, length).indexOf(END_OF_HEAD) - END_OF_HEAD.length;
 }
 
+/** The body of an answer: a line of text, or of JSON. */
+export function answerBody({ status, message, decision }: LocalAnswer, json: boolean): string {
+  const line = json
+    ? JSON.stringify({ status, error: message, decision })
+    : `${message} (decision ${decision})`;
+  return `${line}\n`;
+}
+
+/** The content type of an answer's body. */
+export function answerType(json: boolean): string {
+  return json ? 'application/json' : 'text/plain; charset=utf-8';
+}
+
 /** What a field value may hold: names from configuration and peers may be in the message. */
-function printable(text: string): string {
-  return text.replaceAll(/[^\x20-\x7e]/g, '?');
+export function printable(text: string): string {
+  return text.replaceAll(/[^\x20-\x7e]/g, '?').trim();
 }

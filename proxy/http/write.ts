@@ -31,16 +31,21 @@ export class WriteOptions {
   extra: Uint8Array | null = null;
 }
 
-const VERSION_END = latin1(' HTTP/1.1\r\n');
+/** The end of a request line. */
+export const VERSION_END = latin1(' HTTP/1.1\r\n');
 const STATUS_START = latin1('HTTP/1.1 ');
-const CRLF = latin1('\r\n');
+/** The end of a line. */
+export const CRLF = latin1('\r\n');
 const SLASH = latin1('/');
 const ASTERISK = latin1('*');
-const HOST = latin1('Host: ');
+/** The beginning of the line that names the host. */
+export const HOST = latin1('Host: ');
 const CHUNKED = latin1('Transfer-Encoding: chunked\r\n');
 const CONTENT_LENGTH = latin1('Content-Length: ');
-const UPGRADE = latin1('Upgrade: ');
-const LAST_CHUNK = latin1('0\r\n');
+/** The beginning of the line that names the next protocol. */
+export const UPGRADE = latin1('Upgrade: ');
+/** What goes before the trailer section of a chunked body. */
+export const LAST_CHUNK = latin1('0\r\n');
 
 /** By CONNECTION number; then the same with `TE: trailers`, which must be named as an option (RFC 9110 section 10.1.4). */
 const CONNECTIONS = ['', 'close', 'keep-alive', 'upgrade'].map((option) =>
@@ -51,7 +56,7 @@ const CONNECTIONS_TE = ['', 'close, ', 'keep-alive, ', 'upgrade, '].map((option)
 );
 
 /** More than all that is written anew can take together: the longest constants, a host from the target, 16 digits. */
-const OWN_BYTES = 192;
+export const OWN_BYTES = 192;
 
 /** How many bytes a writer can need at most for this head: reserve them. */
 export function headRoom(head: Head, options: WriteOptions): number {
@@ -79,7 +84,7 @@ export function writeRequestHead(head: Head, options: WriteOptions, into: Uint8A
     to = writeHost(head, options, into, to);
   }
   to = copyKept(head, kept, into, to);
-  return writeOwnFields(head, options, head.teTrailers ? CONNECTIONS_TE : CONNECTIONS, into, to);
+  return writeOwnFields(head, options, head.teTrailers, into, to);
 }
 
 /** Writes a response head; as writeRequestHead. */
@@ -96,7 +101,7 @@ export function writeResponseHead(head: Head, options: WriteOptions, into: Uint8
     kept = head.fieldsStart;
   }
   to = copyKept(head, kept, into, to);
-  return writeOwnFields(head, options, CONNECTIONS, into, to);
+  return writeOwnFields(head, options, false, into, to);
 }
 
 /** Writes what goes before `size` bytes of data of a chunk (1 to 2^53-1), of which CRLF goes behind them. At most 16 bytes. */
@@ -160,26 +165,36 @@ function copyKept(index: FieldIndex, from: number, into: Uint8Array, at: number)
 function writeOwnFields(
   head: Head,
   options: WriteOptions,
-  connections: readonly Uint8Array[],
+  te: boolean,
   into: Uint8Array,
   at: number,
 ): number {
-  let to = at;
-  if (options.framing === FRAMING.length) {
-    to = put(into, to, CONTENT_LENGTH);
-    to = writeDecimal(options.contentLength, into, to);
-    to = put(into, to, CRLF);
-  } else if (options.framing === FRAMING.chunked) {
-    to = put(into, to, CHUNKED);
-  }
-  to = put(into, to, connections[options.connection]);
+  let to = writeFraming(options, into, at);
+  to = put(into, to, connectionLines(options.connection, te));
   if (options.connection === CONNECTION.upgrade && head.upgradeStart !== head.upgradeEnd) {
     to = put(into, to, UPGRADE);
     to = copy(into, to, head.bytes, head.upgradeStart, head.upgradeEnd);
     to = put(into, to, CRLF);
   }
-  if (options.extra !== null) to = put(into, to, options.extra);
+  return writeHeadEnd(options, into, to);
+}
+
+/** Writes the field that tells where the body ends, if there is one. */
+export function writeFraming(options: WriteOptions, into: Uint8Array, at: number): number {
+  if (options.framing === FRAMING.chunked) return put(into, at, CHUNKED);
+  if (options.framing !== FRAMING.length) return at;
+  const to = writeDecimal(options.contentLength, into, put(into, at, CONTENT_LENGTH));
   return put(into, to, CRLF);
+}
+
+/** Connection, as one of CONNECTION, and `TE: trailers`: whole lines, or nothing. */
+export function connectionLines(connection: number, te: boolean): Uint8Array {
+  return te ? CONNECTIONS_TE[connection] : CONNECTIONS[connection];
+}
+
+/** Writes what goes last: the proxy's own lines and the blank one. */
+export function writeHeadEnd(options: WriteOptions, into: Uint8Array, at: number): number {
+  return put(into, options.extra === null ? at : put(into, at, options.extra), CRLF);
 }
 
 function writeDecimal(value: number, into: Uint8Array, at: number): number {
@@ -190,8 +205,8 @@ function writeDecimal(value: number, into: Uint8Array, at: number): number {
   return to;
 }
 
-/** Our own pieces are short: a loop costs less than a call out of JavaScript. */
-function put(into: Uint8Array, at: number, piece: Uint8Array): number {
+/** Writes a short piece, as our own are: a loop costs less than a call out of JavaScript. */
+export function put(into: Uint8Array, at: number, piece: Uint8Array): number {
   for (let i = 0; i < piece.length; i++) into[at + i] = piece[i];
   return at + piece.length;
 }

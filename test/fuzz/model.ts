@@ -148,8 +148,8 @@ export class FuzzPeer {
   }
 
   end(): void {
-    // Nothing it says counts any more, so that it says nothing in order either.
-    if (this.spoiled) this.raw.end();
+    // Nothing it says counts any more, so that it says nothing in order either. A reset may wait until it is connected.
+    if (this.spoiled && !this.broken) this.raw.end();
     if (!this.writable) return;
     this.endedAt = this.sent;
     this.socket.end();

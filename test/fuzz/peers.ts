@@ -155,6 +155,7 @@ export class FuzzPeers {
     socket.on('close', () => {
       peer.closed = true;
     });
+    raw.on('error', ({ syscall }: NodeJS.ErrnoException) => this.owner.guard(() => refuseReset(syscall)));
     return peer;
   }
 
@@ -187,6 +188,14 @@ async function bind(server: Server): Promise<SocketAddress> {
   const bound = server.address();
   if (bound === null || typeof bound === 'string') throw new Error('a server without a port');
   return at('127.0.0.1:0').withPort(bound.port);
+}
+
+/**
+ * node:net loses a socket that it is asked to reset while its end is on its way (libuv refuses that): the process spins
+ * when it exits.
+ */
+function refuseReset(syscall: string | undefined): void {
+  if (syscall === 'reset') throw new Error('a peer was reset that had been ended');
 }
 
 /** Two connections may come from one port, when they lead to two. */

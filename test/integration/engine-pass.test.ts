@@ -1,6 +1,6 @@
 /** Bytes of known number that one connection passes on to another without a word to TypeScript. */
 import t, { type Test } from 'tap';
-import { type Seen, startEngine, type TestEngine, until } from '../support/engine.ts';
+import { at, type Seen, startEngine, type TestEngine, until } from '../support/engine.ts';
 import { bytesOf, dial, isStream, type Peer } from '../support/engine-peers.ts';
 import { connectTls, listenTls, nothingLeft, startTlsRig } from '../support/engine-tls.ts';
 
@@ -201,6 +201,51 @@ t.test('the receiver goes: the source is TypeScript’s again', async (t) => {
   await until(() => lengthOf(source) === 5, 'and what comes later');
   t.same(test.mistaken, []);
   t.strictSame(rests, [900_000], 'how far it came is told once');
+});
+
+/** A part of a long body is passed on, and a third connection is there, held by `other`. */
+async function interrupted(t: Test): Promise<Pair & { other: Peer; third: Seen; rests: number[] }> {
+  const pair = await pairOf(t);
+  const { test, sender, source, sink } = pair;
+  const other = await dial(t, at(`127.0.0.1:${pair.sender.socket.remotePort}`));
+  await until(() => test.accepts.length === 3, 'a third one');
+  const rests: number[] = [];
+  source.script = { passed: (_, rest) => void rests.push(rest) };
+  test.engine.pass(source.id, 2 ** 33 + 1_000);
+  test.engine.resume(source.id);
+  await sender.stream(1, 1_000);
+  await until(() => sink.receivedBytes === 1_000, 'a part');
+  return { ...pair, other, third: test.accepts[2], rests };
+}
+
+t.test('a relay takes the source: how far it came is told, and the relay has the rest', async (t) => {
+  const { test, sender, source, sink, other, third, rests } = await interrupted(t);
+  test.engine.relay(source.id, third.id);
+  await until(() => rests.length === 1, 'it is told');
+  sender.socket.write('more');
+  await until(() => other.receivedBytes === 4, 'what comes now goes another way');
+  t.strictSame(rests, [2 ** 33]);
+  t.equal(sink.receivedBytes, 1_000);
+});
+
+t.test('a relay takes the receiver: the source is TypeScript’s again', async (t) => {
+  const { test, sender, source, sink, receiver, third, rests } = await interrupted(t);
+  test.engine.relay(receiver.id, third.id);
+  test.engine.flush();
+  sender.socket.write('more');
+  await until(() => source.text === 'more', 'what comes now is told');
+  t.strictSame(rests, [2 ** 33]);
+  t.equal(sink.receivedBytes, 1_000);
+});
+
+t.test('another one is linked to the receiver: the source is TypeScript’s again', async (t) => {
+  const { test, sender, source, sink, receiver, third, rests } = await interrupted(t);
+  test.engine.link(third.id, receiver.id);
+  await until(() => rests.length === 1, 'it is told');
+  sender.socket.write('more');
+  await until(() => source.text === 'more', 'what comes now is told');
+  t.strictSame(rests, [2 ** 33]);
+  t.equal(sink.receivedBytes, 1_000);
 });
 
 t.test('not during a handshake, nor in a relay', async (t) => {

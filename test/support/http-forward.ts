@@ -1,6 +1,6 @@
 /** The smallest proxy that the codec makes: whole messages in, the bytes that are forwarded out. */
 import { ChunkedReader } from '../../proxy/http/chunked.ts';
-import { BODY, FRAMING, Head } from '../../proxy/http/head.ts';
+import { BODY, Head } from '../../proxy/http/head.ts';
 import { METHOD } from '../../proxy/http/names.ts';
 import { readRequestHead } from '../../proxy/http/request.ts';
 import { readResponseHead } from '../../proxy/http/response.ts';
@@ -15,14 +15,21 @@ import {
 } from '../../proxy/http/write.ts';
 import { bytesOf, textOf } from './http-codec.ts';
 
-/** The first message in `text`, forwarded; undefined when it is not whole or has a problem. */
-export function forwardMessage(text: string, kind: 'request' | 'response'): string | undefined {
+/**
+ * The first message in `text`, forwarded; undefined when it is not whole or has a problem.
+ * @param method METHOD number of the request, for responses
+ */
+export function forwardMessage(
+  text: string,
+  kind: 'request' | 'response',
+  method: number = METHOD.get,
+): string | undefined {
   const bytes = bytesOf(text);
   const head = new Head();
   const isRequest = kind === 'request';
   const end = isRequest
     ? readRequestHead(head, bytes, 0, bytes.length)
-    : readResponseHead(head, bytes, 0, bytes.length, METHOD.get);
+    : readResponseHead(head, bytes, 0, bytes.length, method);
   if (end <= 0) return undefined;
   const options = new WriteOptions();
   options.framing = head.framing;
@@ -35,8 +42,8 @@ export function forwardMessage(text: string, kind: 'request' | 'response'): stri
 
 function forwardBody(head: Head, bytes: Uint8Array, from: number): string | undefined {
   if (head.body === BODY.untilClose) return textOf(bytes, from);
-  if (head.framing !== FRAMING.chunked) {
-    const end = from + Math.max(0, head.contentLength);
+  if (head.body !== BODY.chunked) {
+    const end = head.body === BODY.length ? from + head.contentLength : from;
     return end > bytes.length ? undefined : textOf(bytes, from, end);
   }
   const chunks = new ChunkedReader();

@@ -43,9 +43,21 @@ export async function startServer(
   server: HttpServerProgram,
 ): Promise<SocketAddress> {
   const folder = mkdtempSync(join(tmpdir(), `ferrule-http-${process.pid}-`));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  return startProgram(t, command, (address) => {
+    prepareServer(server, folder, address);
+    return server.args(folder);
+  });
+}
+
+/** Starts a server at an address that is free, and waits until it listens. It ends with the test. */
+export async function startProgram(
+  t: Test,
+  command: string,
+  args: (address: SocketAddress) => readonly string[],
+): Promise<SocketAddress> {
   const address = at(`127.0.0.1:${await freePort()}`);
-  prepareServer(server, folder, address);
-  const child = spawn(command, server.args(folder), { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command, args(address), { stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   for (const stream of [child.stdout, child.stderr])
     stream.on('data', (bytes) => {
@@ -55,7 +67,6 @@ export async function startServer(
   t.teardown(async () => {
     child.kill('SIGTERM');
     await ended;
-    rmSync(folder, { recursive: true, force: true });
   });
   await eventually(`${command} listens`, async () => {
     if (child.exitCode !== null) throw new Error(`${command} ended: ${said}`);

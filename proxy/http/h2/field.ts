@@ -82,8 +82,24 @@ const MORE_FIELDS: ReadonlyMap<string, number> = new Map([
   ['grpc-timeout', H2_FIELD.grpcTimeout],
 ]);
 
+/** No name in the maps of this file is longer, in bytes. */
+const LONGEST_KNOWN_NAME = 19;
+
 /** What a field adds to the size of a table or list besides its bytes (RFC 7541 section 4.1). */
 export const FIELD_OVERHEAD = 32;
+
+/**
+ * Whose values are kept out of compression tables, though their sender did not ask for it, when they are shorter than so many
+ * bytes: one connection carries requests of many clients, and who can add requests and watch sizes can test guesses of a whole
+ * value against the table (RFC 7541 section 7.1). Authorization is often a password in base64; a cookie of 20 bytes is taken
+ * for random, as nghttp2 and browsers take it.
+ */
+const GUARDED_BELOW: ReadonlyMap<string, number> = new Map([
+  ['authorization', Number.POSITIVE_INFINITY],
+  ['proxy-authorization', Number.POSITIVE_INFINITY],
+  ['cookie', 20],
+  ['set-cookie', 20],
+]);
 
 /** A field name, shared by the fields that have it. Immutable. */
 export class FieldName {
@@ -97,11 +113,15 @@ export class FieldName {
   readonly hash: number;
   /** First entry of the static table that has the name (RFC 7541 appendix A), 0: none. */
   readonly staticIndex: number;
+  /** Values shorter than this, in bytes, are never indexed; 0 for most names. */
+  readonly guardedBelow: number;
 
   /** @param bytes become its own */
   constructor(bytes: Uint8Array, staticIndex = 0) {
+    const text = String.fromCharCode(...bytes.subarray(0, LONGEST_KNOWN_NAME + 1)).toLowerCase();
     this.bytes = bytes;
-    this.id = idOf(bytes);
+    this.id = idOf(bytes, text);
+    this.guardedBelow = GUARDED_BELOW.get(text) ?? 0;
     this.problem = problemOfName(bytes, this.id);
     this.hash = hashBytes(bytes, 0, bytes.length, 0);
     this.staticIndex = staticIndex;
@@ -120,7 +140,7 @@ export class Field {
   readonly size: number;
   /** One of FIELD_PROBLEM: 0, or why it must not be in a message. */
   readonly problem: number;
-  /** Its sender forbids every hop to put it in a compression table (RFC 7541 section 6.2.3). */
+  /** Must not be put in a compression table: its sender says so to every hop (RFC 7541 section 6.2.3), or its name does. */
   readonly neverIndexed: boolean;
   /** Of name, value and `neverIndexed`, 32 bits signed: equal for equal fields, and different for nearly all others. */
   readonly hash: number;
@@ -138,8 +158,8 @@ export class Field {
     this.id = label.id;
     this.size = label.bytes.length + value.length + FIELD_OVERHEAD;
     this.problem = label.problem === FIELD_PROBLEM.none ? problemOfValue(value, label.id) : label.problem;
-    this.neverIndexed = neverIndexed;
-    this.hash = hashField(label, value, 0, value.length, neverIndexed);
+    this.neverIndexed = neverIndexed || value.length < label.guardedBelow;
+    this.hash = hashField(label, value, 0, value.length, this.neverIndexed);
     this.staticIndex = staticIndex;
   }
 }
@@ -165,17 +185,27 @@ export class FieldList {
   }
 }
 
-/** Most bytes a hash looks at: enough to tell values apart, and a bound for long ones. */
-const HASHED_BYTES = 64;
+/** Most words of four bytes that a hash looks at: enough to tell values apart, and a bound for long ones. */
+const HASHED_WORDS = 32;
 
-/** FNV-1a over the bytes from the end, where paths and ids differ, every second or third of them when there are many. */
+/** A hash of the bytes, 32 bits signed: of all of them, but for longer values of every second, third, … word. */
 export function hashBytes(bytes: Uint8Array, from: number, to: number, seed: number): number {
   const length = to - from;
-  const step = 1 + Math.floor(length / HASHED_BYTES);
-  let hash = 0x811c9dc5 ^ seed ^ length;
-  for (let i = to - 1; i >= from; i -= step) hash = Math.imul(hash ^ bytes[i], 0x01000193);
-  // The low bits, by which tables are indexed, get something of all others.
-  return hash ^ (hash >>> 15);
+  const stride = 4 + 4 * Math.floor(length / (4 * HASHED_WORDS));
+  let hash = seed ^ length;
+  let at = from;
+  for (const last = to - 4; at <= last; at += stride) {
+    const word = bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24);
+    hash = mixed(hash ^ word);
+  }
+  for (; at < to; at++) hash = mixed(hash ^ bytes[at]);
+  return hash;
+}
+
+/** Spreads each bit over all higher ones, and those over the low ones, by which tables are indexed. */
+function mixed(hash: number): number {
+  const product = Math.imul(hash, 0x9e3779b1);
+  return product ^ (product >>> 15);
 }
 
 /** Field.hash of a field that may not exist yet. */
@@ -189,9 +219,8 @@ export function hashField(
   return hashBytes(bytes, from, to, neverIndexed ? ~label.hash : label.hash);
 }
 
-function idOf(name: Uint8Array): number {
+function idOf(name: Uint8Array, text: string): number {
   if (name.length === 0) return FIELD.other;
-  const text = String.fromCharCode(...name.subarray(0, 32)).toLowerCase();
   if (name[0] === COLON) return PSEUDO_FIELDS.get(text) ?? H2_FIELD.unknownPseudo;
   return MORE_FIELDS.get(text) ?? fieldId(name, 0, name.length);
 }

@@ -55,14 +55,15 @@ export function internName(bytes: Uint8Array, from: number, to: number): FieldNa
   return name;
 }
 
-/** The field of that name and the value `bytes[from, to)`. */
+/** The field of that name and the value `bytes[from, to)`; `mustNot` be indexed, or may be unless its name is guarded. */
 export function internValue(
   label: FieldName,
   bytes: Uint8Array,
   from: number,
   to: number,
-  neverIndexed: boolean,
+  mustNot: boolean,
 ): Field {
+  const neverIndexed = mustNot || to - from < label.guardedBelow;
   const hash = hashField(label, bytes, from, to, neverIndexed);
   const set = 2 * (hash & (FIELD_SETS - 1));
   const first = fields[set];
@@ -74,7 +75,8 @@ export function internValue(
     return second;
   }
   const field =
-    staticField(label, bytes, from, to, neverIndexed) ?? new Field(label, copy(bytes, from, to), neverIndexed);
+    staticField(label, bytes, from, to, neverIndexed) ??
+    new Field(label, copy(bytes, from, to), neverIndexed);
   if (field.size <= MOST_FIELD_SIZE) fields[set + 1] = field;
   return field;
 }
@@ -93,7 +95,13 @@ export function internField(
 /** A field of the proxy's own or of a test, from Latin-1 text; not for every request. */
 export function fieldOf(name: string, value: string, neverIndexed = false): Field {
   const [nameBytes, valueBytes] = [latin1(name), latin1(value)];
-  return internValue(internName(nameBytes, 0, nameBytes.length), valueBytes, 0, valueBytes.length, neverIndexed);
+  return internValue(
+    internName(nameBytes, 0, nameBytes.length),
+    valueBytes,
+    0,
+    valueBytes.length,
+    neverIndexed,
+  );
 }
 
 function internFolded(bytes: Uint8Array, from: number, to: number): FieldName {
