@@ -17,6 +17,7 @@ import { AccessLog } from './forward/access-log.ts';
 import { Dialler } from './forward/dial.ts';
 import { HttpForward } from './forward/http.ts';
 import { type ForwardOwner, TcpForward } from './forward/tcp.ts';
+import type { HttpUpstream } from './forward/upstream.ts';
 import { Inbound, type PolicySettings } from './inbound.ts';
 import { Handshakes } from './metrics/handshakes.ts';
 import { OpeningMetrics } from './metrics/opening.ts';
@@ -24,7 +25,6 @@ import { type RefusalReason, Refusals } from './metrics/refusals.ts';
 import { MetricsSlab } from './metrics/slab.ts';
 import type { AccessLogSetting } from './model/access.ts';
 import type { ProxyConnection } from './model/connection.ts';
-import type { HttpUpstream } from './model/exchange.ts';
 import {
   type FromWorker,
   type ListenerRole,

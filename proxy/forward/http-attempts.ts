@@ -4,23 +4,20 @@
  * (RFC 9110 section 9.2.2). What cannot be saved is told with the reason.
  */
 import { ERRNO, errnoName } from '../core/errno.ts';
-import { MessageBody } from '../http/body.ts';
-import { BODY, type Head } from '../http/head.ts';
-import { METHOD } from '../http/names.ts';
-import { CONNECTION, headRoom, WriteOptions, writeRequestHead } from '../http/write.ts';
 import type { HttpAuthorities } from '../metrics/http-authorities.ts';
 import type { HttpErrorReason } from '../metrics/http-worker.ts';
 import type { MetricsSlab } from '../metrics/slab.ts';
 import { NO_ENDPOINTS } from '../model/connection.ts';
 import type { Decision } from '../model/decision.ts';
 import type { Endpoint } from '../model/endpoint.ts';
-import { type Exchange, type HttpPool, HttpUpstream } from '../model/exchange.ts';
+import type { Carrier, Exchange } from '../model/exchange.ts';
 import type { EndpointPicker } from '../model/pick.ts';
 import type { Engine } from '../native/engine.ts';
 import type { DialFailure, Dialler } from './dial.ts';
-import { passBody, passRest } from './http-body.ts';
 import { HttpConnections, type HttpConnectionsOwner } from './http-connections.ts';
-import { BLOCK_BYTES, Retained } from './retained.ts';
+import { Http1Upstreams, type Http1UpstreamsOwner } from './http1-upstreams.ts';
+import { Retained } from './retained.ts';
+import { type HttpPool, HttpUpstream } from './upstream.ts';
 import { Waiting, type WaitingOwner } from './waiting.ts';
 
 /**
@@ -42,72 +39,44 @@ const MAX_REPLAYS = 3;
 export interface AttemptsOwner {
   /** Remembers whose socket this is. */
   adoptUpstream(upstream: HttpUpstream): void;
-  /** There is a connection now, and its head has gone out. */
-  sent(exchange: Exchange): void;
   /** It cannot be saved. */
   failed(exchange: Exchange, status: number, reason: HttpErrorReason, message: string): void;
   /** So many more requests wait for an endpoint, or fewer. */
   waitingChanged(by: number): void;
+  /** The response is complete. */
+  responded(exchange: Exchange): void;
+  /** Client and endpoint have agreed on another protocol. */
+  switched(exchange: Exchange): void;
   /** The response broke off in the middle. */
   brokenOff(exchange: Exchange): void;
 }
 
 /** Sends the requests of one worker. */
-export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
+export class HttpAttempts implements HttpConnectionsOwner, Http1UpstreamsOwner, WaitingOwner {
   readonly connections: HttpConnections;
+  readonly http1: Http1Upstreams;
   private readonly engine: Engine;
   private readonly owner: AttemptsOwner;
-  private readonly retained: Retained;
+  private readonly retained = new Retained();
   private readonly waiting: Waiting;
-  private readonly options = new WriteOptions();
 
   constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, owner: AttemptsOwner) {
     this.engine = engine;
     this.owner = owner;
-    this.connections = new HttpConnections(engine, slab, dialler, this);
-    this.retained = new Retained(engine);
+    this.http1 = new Http1Upstreams(engine, this);
+    this.connections = new HttpConnections(engine, slab, dialler, this.http1, this);
     this.waiting = new Waiting(this);
   }
 
-  /** Sends a request whose head has just been read. `path`: its canonical form, where that is another. */
-  start(exchange: Exchange, head: Head, path: Uint8Array | null, nowMs: number): void {
-    exchange.tried = NO_ENDPOINTS;
-    exchange.replays = 0;
-    this.keepHead(exchange, head, path);
+  /** Sends a request whose head is there. */
+  start(exchange: Exchange, nowMs: number): void {
     this.attempt(exchange, undefined, nowMs);
   }
 
-  /** Passes bytes of its body on. @returns where they ended: `from` while there is nowhere to send them; below 0: a problem */
-  pass(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number {
-    const { upstream, requestBody } = exchange;
-    if (upstream?.upstreamStage !== 'ready') return from;
-    const socket = upstream.upstream;
-    const before = requestBody.handed;
-    const end = passBody(
-      this.engine,
-      requestBody,
-      bytes,
-      from,
-      to,
-      socket,
-      requestBody.kind === BODY.chunked,
-    );
-    upstream.handed += requestBody.handed - before;
-    if (end < 0) return end;
-    if (exchange.idempotent) this.retained.keepBody(exchange, bytes, from, end);
+  /** Bytes of its body were passed on. */
+  keep(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
+    if (exchange.idempotent) this.retained.keep(exchange, bytes, from, to);
     else exchange.replayable = false;
-    if (!requestBody.done) this.linkRequest(exchange, upstream);
-    if (!exchange.replayable) passRest(this.engine, requestBody, exchange.connection.client);
-    if (requestBody.done && exchange.requestLinked) this.unlinkRequest(exchange);
-    return end;
-  }
-
-  /** The rest of its body has gone out, but for the last `rest` bytes. */
-  passed(exchange: Exchange, rest: number): void {
-    const { requestBody, upstream } = exchange;
-    const length = requestBody.passed(rest);
-    if (upstream !== undefined) upstream.handed += length;
-    if (exchange.requestLinked) this.unlinkRequest(exchange);
   }
 
   /** Discovery has endpoints where there may have been none: requests that waited go on. */
@@ -132,15 +101,12 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
     this.owner.adoptUpstream(upstream);
   }
 
-  /** A connection can carry bytes. */
   upstreamReady(exchange: Exchange, upstream: HttpUpstream): void {
     this.send(exchange, upstream);
-    this.owner.sent(exchange);
   }
 
-  /** A new connection could not be opened. */
   dialFailed(exchange: Exchange, endpoint: Endpoint, failure: DialFailure): void {
-    this.letGo(exchange, endpoint);
+    this.detach(exchange, endpoint);
     exchange.decision?.attempted('not reached', failure.detail);
     exchange.tried = [...exchange.tried, endpoint];
     const nowMs = this.engine.nowMs();
@@ -148,7 +114,6 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
     this.attempt(exchange, failure, nowMs);
   }
 
-  /** Its connection ended in the middle. `written`: bytes of it that the kernel took. */
   upstreamLost(
     exchange: Exchange,
     upstream: HttpUpstream,
@@ -156,8 +121,7 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
     errno: number,
     written: number,
   ): void {
-    this.letGo(exchange, endpoint);
-    if (exchange.requestLinked) this.unlinkRequest(exchange);
+    this.detach(exchange, endpoint);
     if (exchange.responseStarted) return this.owner.brokenOff(exchange);
     const nowMs = this.engine.nowMs();
     const what = `the connection to ${endpoint.address} was lost (${errno === 0 ? 'closed' : errnoName(errno)}) before a response came`;
@@ -173,64 +137,59 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
     this.owner.failed(exchange, 502, 'i/o', `${what}${whyLost(exchange)}`);
   }
 
-  /** The head of its final response is there. */
-  answered(exchange: Exchange, upstream: HttpUpstream): void {
+  answered(exchange: Exchange, carrier: Carrier, status: number): void {
     const { decision } = exchange;
     const nowMs = this.engine.nowMs();
-    upstream.endpoint?.answered(nowMs - exchange.attemptedMs, nowMs);
+    carrier.endpoint?.answered(nowMs - exchange.attemptedMs, nowMs);
     if (decision !== undefined) {
       decision.attempted('answered', '');
       decision.answeredMs = nowMs;
     }
-    this.retained.release(exchange);
+    exchange.status = status;
+    this.release(exchange);
   }
 
-  /** The response is complete. `more`: and something came behind it that nobody asked for. */
-  done(exchange: Exchange, upstream: HttpUpstream, more: boolean): void {
-    const requestDone = exchange.requestBody.done;
-    this.detach(exchange, upstream);
-    if (more || !requestDone || !upstream.reusable || upstream.ended) this.connections.discard(upstream);
-    else this.connections.give(upstream, upstream.saidMs);
+  responded(exchange: Exchange): void {
+    this.owner.responded(exchange);
   }
 
-  /** Nobody wants the response any more, or there is none. */
-  abandon(exchange: Exchange): void {
-    const { upstream } = exchange;
-    this.retained.release(exchange);
-    this.waiting.remove(exchange);
-    if (upstream === undefined) return;
-    this.detach(exchange, upstream);
-    // One that is not there yet is good for the next request.
-    if (upstream.upstreamStage === 'ready') this.connections.discard(upstream);
-    else upstream.exchange = undefined;
+  switched(exchange: Exchange): void {
+    this.owner.switched(exchange);
   }
 
-  /** The two belong together no more. */
-  detach(exchange: Exchange, upstream: HttpUpstream): void {
-    if (exchange.requestLinked) this.unlinkRequest(exchange);
-    if (upstream.endpoint !== undefined) this.letGo(exchange, upstream.endpoint);
-    exchange.upstream = undefined;
-    upstream.exchange = undefined;
-  }
-
-  /** It sent what cannot be a response to a request of ours, or ended: what we asked is asked elsewhere. */
-  poisoned(upstream: HttpUpstream): void {
-    const { exchange } = upstream;
-    upstream.pool.remove(upstream);
-    if (exchange === undefined) return this.connections.discard(upstream);
-    // Its end is told by the engine, with how much of the request it has seen.
-    upstream.closing = true;
-    this.engine.reset(upstream.upstream);
-  }
-
-  /** Its response cannot be understood. */
-  spoiled(exchange: Exchange, upstream: HttpUpstream, problem: string): void {
-    const { endpoint } = upstream;
+  spoiled(exchange: Exchange, carrier: Carrier, problem: string): void {
+    const { endpoint } = carrier;
     const nowMs = this.engine.nowMs();
     endpoint?.requestFailed(nowMs - exchange.attemptedMs, nowMs);
     exchange.decision?.attempted('not understood', problem);
     const message = `the response of ${endpoint?.address} cannot be understood: ${problem}`;
     this.owner.failed(exchange, 502, 'bad_response', message);
+  }
+
+  /** Nobody wants the response any more, or there is none. */
+  abandon(exchange: Exchange): void {
+    const { carrier } = exchange;
+    this.release(exchange);
+    this.waiting.remove(exchange);
+    carrier?.side.abandon(exchange, carrier);
+  }
+
+  detach(exchange: Exchange, endpoint: Endpoint | undefined): void {
+    exchange.client.unlink(exchange);
+    exchange.carrier = undefined;
+    endpoint?.endRequest();
+  }
+
+  /** It need not be sent again. */
+  private release(exchange: Exchange): void {
+    this.retained.release(exchange);
+    exchange.client.releaseHead(exchange);
+  }
+
+  private send(exchange: Exchange, carrier: Carrier): void {
+    carrier.side.send(exchange, carrier);
+    if (exchange.decision !== undefined) exchange.decision.sentMs = this.engine.nowMs();
+    exchange.client.sent(exchange);
   }
 
   private attempt(exchange: Exchange, last: DialFailure | undefined, nowMs: number): void {
@@ -255,9 +214,8 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
       }
       endpoint.beginRequest();
       if (pool.authorities !== undefined) this.countAt(exchange, decision, pool.authorities);
-      exchange.upstream = upstream;
-      upstream.exchange = exchange;
-      if (kept !== undefined) this.upstreamReady(exchange, upstream);
+      exchange.carrier = upstream;
+      if (kept !== undefined) this.send(exchange, upstream);
       return;
     }
   }
@@ -309,74 +267,10 @@ export class HttpAttempts implements HttpConnectionsOwner, WaitingOwner {
       `no endpoint could be reached${count}; last: ${failure?.detail ?? 'there was none'}`,
     );
   }
-
-  /** Sends what is kept. The rest of the body follows as it comes. */
-  private send(exchange: Exchange, upstream: HttpUpstream): void {
-    upstream.handedBefore = upstream.handed;
-    upstream.handed += exchange.blockLength + (exchange.longHead?.length ?? 0);
-    this.retained.sendHead(exchange, upstream.upstream, !exchange.requestBody.done);
-    if (exchange.keptBody.length > 0) this.sendBodyAgain(exchange, upstream);
-    upstream.sentFlush = exchange.sentFlush = this.engine.flushes;
-    if (exchange.decision !== undefined) exchange.decision.sentMs = this.engine.nowMs();
-  }
-
-  /** It is kept as it came, and framed anew. */
-  private sendBodyAgain(exchange: Exchange, upstream: HttpUpstream): void {
-    const { kind } = exchange.requestBody;
-    const body = new MessageBody();
-    body.start(kind, exchange.requestLength);
-    for (const bytes of exchange.keptBody) {
-      passBody(this.engine, body, bytes, 0, bytes.length, upstream.upstream, kind === BODY.chunked);
-    }
-    upstream.handed += body.handed;
-  }
-
-  private keepHead(exchange: Exchange, head: Head, path: Uint8Array | null): void {
-    const { options } = this;
-    const upgrade = exchange.phase === 'tunnel' && head.method !== METHOD.connect;
-    options.framing = head.framing;
-    options.contentLength = head.contentLength;
-    options.connection = upgrade ? CONNECTION.upgrade : CONNECTION.none;
-    options.path = path;
-    options.extra = exchange.fields.length > 0 ? exchange.fields : null;
-    options.host = head.authorityStart === head.authorityEnd ? hostOf(exchange) : null;
-    const room = headRoom(head, options);
-    const block = room <= BLOCK_BYTES ? this.retained.block(exchange) : 0;
-    exchange.replayable = true;
-    if (block > 0) {
-      exchange.blockLength = writeRequestHead(head, options, this.engine.slab, block) - block;
-      return;
-    }
-    const bytes = new Uint8Array(room);
-    exchange.longHead = bytes.subarray(0, writeRequestHead(head, options, bytes, 0));
-  }
-
-  /** A client that sends faster than the endpoint reads waits. */
-  private linkRequest(exchange: Exchange, upstream: HttpUpstream): void {
-    if (exchange.requestLinked) return;
-    exchange.requestLinked = true;
-    this.engine.link(exchange.connection.client, upstream.upstream);
-  }
-
-  private unlinkRequest(exchange: Exchange): void {
-    exchange.requestLinked = false;
-    this.engine.link(exchange.connection.client, 0);
-  }
-
-  private letGo(exchange: Exchange, endpoint: Endpoint): void {
-    exchange.upstream = undefined;
-    endpoint.endRequest();
-  }
 }
 
 /** Why a request that was lost is not sent again. */
 function whyLost({ idempotent, replayable, replays }: Exchange): string {
   if (!idempotent) return '; the request may have been processed, and must not be sent twice';
   return replayable ? `, ${replays} times in a row` : '; its body was too long to be kept and sent again';
-}
-
-/** For HTTP/1.0 clients that name none. */
-function hostOf({ connection }: Exchange): Uint8Array | null {
-  const { destination } = connection;
-  return destination === undefined ? null : Buffer.from(destination.toString(), 'latin1');
 }

@@ -3,11 +3,13 @@ import { HttpAuthorities } from '../metrics/http-authorities.ts';
 import { HttpPoolSeries } from '../metrics/http-pool.ts';
 import type { MetricsSlab } from '../metrics/slab.ts';
 import type { Endpoint } from '../model/endpoint.ts';
-import { type Exchange, HttpPool, HttpUpstream } from '../model/exchange.ts';
+import type { EndpointSide, Exchange } from '../model/exchange.ts';
 import type { Labels } from '../model/target.ts';
 import type { Engine } from '../native/engine.ts';
 import type { TlsReport } from '../native/tls-report.ts';
 import type { DialFailure, Dialler } from './dial.ts';
+import { Http1Writer } from './http1-body.ts';
+import { HttpPool, HttpUpstream } from './upstream.ts';
 
 /** How long a connection may wait, in ms, unless its server says longer: below Node's 5 s, as Linkerd has it. */
 const IDLE_MS = 3_000;
@@ -48,10 +50,19 @@ export class HttpConnections {
   private readonly engine: Engine;
   private readonly slab: MetricsSlab;
   private readonly dialler: Dialler;
+  private readonly side: EndpointSide;
   private readonly owner: HttpConnectionsOwner;
   private readonly pools = new Map<Endpoint, HttpPool>();
 
-  constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, owner: HttpConnectionsOwner) {
+  /** @param side what sends requests on them */
+  constructor(
+    engine: Engine,
+    slab: MetricsSlab,
+    dialler: Dialler,
+    side: EndpointSide,
+    owner: HttpConnectionsOwner,
+  ) {
+    this.side = side;
     this.engine = engine;
     this.slab = slab;
     this.dialler = dialler;
@@ -83,10 +94,11 @@ export class HttpConnections {
   /** A new one for the exchange; or why there cannot be one. */
   open(pool: HttpPool, endpoint: Endpoint, exchange: Exchange, nowMs: number): HttpUpstream | DialFailure {
     const age = MAX_AGE_MS * (1 + AGE_JITTER * (2 * Math.random() - 1));
-    const upstream = new HttpUpstream(pool, IDLE_MS, nowMs + age);
+    const upstream = new HttpUpstream(pool, this.side, new Http1Writer(this.engine, 0), IDLE_MS, nowMs + age);
     const failure = this.dialler.open(upstream, endpoint, exchange.connection.direction === 'outbound');
     if (failure !== undefined) return failure;
     upstream.exchange = exchange;
+    upstream.writer.socket = upstream.upstream;
     pool.metrics.opened();
     this.owner.adoptUpstream(upstream);
     return upstream;
@@ -166,7 +178,7 @@ export class HttpConnections {
     this.engine.deadline(upstream.upstream, 0);
     this.engine.count(upstream.upstream, endpoint.series.readSlot, endpoint.series.writeSlot);
     this.engine.resume(upstream.upstream);
-    upstream.handed = endpoint.tls?.header.length ?? 0;
+    upstream.writer.handed = endpoint.tls?.header.length ?? 0;
     upstream.usedMs = this.engine.nowMs();
     if (exchange !== undefined) return this.owner.upstreamReady(exchange, upstream);
     // Whoever asked for it has gone; the next one will be glad.

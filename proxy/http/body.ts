@@ -8,8 +8,6 @@ export class MessageBody {
   kind: number = BODY.none;
   /** Bytes that are still to come, where its length is known. */
   remaining = 0;
-  /** Bytes that were passed on so far, framing included: not those that came where the framing is written anew. */
-  handed = 0;
   /** Bytes of content that were passed on so far, without any framing. */
   content = 0;
   done = true;
@@ -21,7 +19,7 @@ export class MessageBody {
   start(kind: number, length: number): void {
     this.kind = kind;
     this.remaining = length;
-    this.handed = this.content = 0;
+    this.content = 0;
     this.done = kind === BODY.none;
     this.passing = false;
     if (kind === BODY.chunked) this.chunks.reset();
@@ -32,7 +30,6 @@ export class MessageBody {
     // More when the link ended between two orders to pass.
     const left = Math.min(rest, this.remaining);
     const length = this.remaining - left;
-    this.handed += length;
     this.content += length;
     this.remaining = left;
     this.passing = false;

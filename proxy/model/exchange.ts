@@ -1,57 +1,96 @@
 /**
- * One HTTP request and its response, as they pass through, and the connections to endpoints that carry them. A client's HTTP/1
- * connection has one exchange at a time, and uses it again.
+ * One HTTP request and its response, whatever protocols carry them, and the seam between the two sides that do: neither knows
+ * which protocol the other speaks.
  */
+import type { LocalAnswer } from '../http/answer.ts';
 import { MessageBody } from '../http/body.ts';
-import { equalsFolded, LOWER } from '../http/bytes.ts';
-import { type Head, PROTOCOL } from '../http/head.ts';
+import type { FieldIndex } from '../http/fields.ts';
+import type { Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import type { HttpSeries } from '../metrics/http.ts';
-import type { HttpAuthorities } from '../metrics/http-authorities.ts';
-import type { HttpPoolSeries } from '../metrics/http-pool.ts';
 import type { ConnectionId } from '../native/engine.ts';
 import type { RequestTexts } from './access.ts';
-import { NO_BYTES, NO_ENDPOINTS, type ProxyConnection } from './connection.ts';
+import { NO_ENDPOINTS, type ProxyConnection } from './connection.ts';
 import type { Decision } from './decision.ts';
-import type { UpstreamFault, UpstreamStage } from './dialling.ts';
 import type { Endpoint } from './endpoint.ts';
 
-/**
- * What a client's connection is doing: reading a request's head, its body, or nothing until the response has gone out; `tunnel`
- * once bytes are to pass both ways untouched, if the endpoint agrees; `closing` when nothing more is read.
- */
-export type ClientPhase = 'head' | 'body' | 'answer' | 'tunnel' | 'closing';
+/** Takes the content of one message after the other, in the framing of its side. It always takes all of it. */
+export interface BodyWriter {
+  /** The socket it ends on, which its source is to be linked to; 0 where many share one. */
+  readonly socket: ConnectionId;
+  /** Content goes out in pieces with a frame around each, not as it is. */
+  readonly framed: boolean;
+  write(bytes: Uint8Array, from: number, to: number): void;
+  /** So many bytes have gone to the socket without it. */
+  passed(length: number): void;
+  /** That was all of it. */
+  end(trailers: FieldIndex | undefined): void;
+}
 
-/** A client's HTTP/1 connection and the exchange it is at. */
-export class Exchange {
+/** The client's side of an exchange. */
+export interface ClientSide {
+  /**
+   * Sends what was kept of the request's head on an HTTP/1 connection. `more`: the body follows at once.
+   * @returns bytes handed to the engine
+   */
+  sendHead(exchange: Exchange, socket: ConnectionId, more: boolean): number;
+  /** The request need not be sent again. */
+  releaseHead(exchange: Exchange): void;
+  /** There is a connection, and the body may go on. */
+  sent(exchange: Exchange): void;
+  /** That connection is none of its business any more. */
+  unlink(exchange: Exchange): void;
+  /** Passes on the head of an interim response, or of the final one. */
+  respond(exchange: Exchange, head: Head): void;
+  /** Its response is complete, and what becomes of its client depends on what was said. */
+  finished(exchange: Exchange): void;
+  /** Passes on what the endpoint sends from here on, and what it gets, untouched: both have agreed to another protocol. */
+  switched(exchange: Exchange, upstream: ConnectionId): void;
+  /**
+   * Sends an answer of the proxy.
+   * @returns bytes of its body
+   */
+  answer(exchange: Exchange, answer: LocalAnswer): number;
+  /** Ends a response in the middle so that the client cannot take it for a whole one. */
+  breakOff(exchange: Exchange): void;
+}
+
+/** The endpoint's side of an exchange. */
+export interface EndpointSide {
+  /** Sends the request, or what is there of it. */
+  send(exchange: Exchange, carrier: Carrier): void;
+  /** Nobody wants the response any more, or there is none. */
+  abandon(exchange: Exchange, carrier: Carrier): void;
+}
+
+/** What carries a request to its endpoint, and the response back. */
+export interface Carrier {
+  readonly side: EndpointSide;
+  /** Undefined when its socket has ended. */
+  readonly endpoint: Endpoint | undefined;
+  /** Takes the content of the request. */
+  readonly writer: BodyWriter;
+  /** Requests can be sent. */
+  readonly isReady: boolean;
+  /** Exchanges its connection has completed. */
+  readonly served: number;
+}
+
+/** One request and its response. Where a connection has one at a time it is used again for the next. */
+export abstract class Exchange {
   readonly connection: ProxyConnection;
-  readonly fields: Uint8Array;
-  readonly clientSeries: HttpSeries | undefined;
-  phase: ClientPhase = 'head';
-  /** Received bytes that nobody has used: part of a head, or what came ahead of its time. */
-  held: Uint8Array = NO_BYTES;
-  /** What its deadline is for. */
-  due: 'head' | 'body' | 'next' = 'next';
-  /** Its bytes are being read just now. */
-  reading = false;
-  /** It is not read from, though more may come. */
-  paused = false;
-  /** The client has ended its side. */
-  clientEnded = false;
+  readonly client: ClientSide;
+  /** Takes the content of responses. */
+  readonly writer: BodyWriter;
+  private readonly clientSeries: HttpSeries | undefined;
 
   // --- the request
   method = 0;
-  /** Of the client: HTTP/1.`minor`. */
-  minor: 0 | 1 = 1;
   readonly requestBody = new MessageBody();
   /** Of the whole body in bytes, where it is known. */
   requestLength = 0;
   /** May be sent again though it may have been processed (RFC 9110 section 9.2.2). */
   idempotent = false;
-  /** The client keeps its connection after the response, as far as it and the request go. */
-  keepAlive = true;
-  /** The client has said that the request is its last. */
-  last = false;
   /** It takes JSON rather than text. */
   json = false;
   startedMs = 0;
@@ -63,70 +102,54 @@ export class Exchange {
   texts: RequestTexts | undefined;
 
   // --- what was sent, for as long as it may have to be sent again; see retained.ts
-  /** Offset of the block in the slab that has the head; 0 for none. */
-  blockOffset = 0;
-  blockLength = 0;
-  /** The head, where it does not fit into a block. */
-  longHead: Uint8Array | undefined;
   /** The body so far, as it came. */
   keptBody: Uint8Array[] = [];
   keptLength = 0;
   /** Everything that was sent so far is kept. */
   replayable = false;
-  /** `Engine.flushes` when it was last sent. */
-  sentFlush = -1;
 
   // --- where it goes
   /** Metrics of the request; undefined until it is known where it goes. */
   series: HttpSeries | undefined;
-  upstream: HttpUpstream | undefined;
+  carrier: Carrier | undefined;
   /** Endpoints that could not be reached for it. */
   tried: readonly Endpoint[] = NO_ENDPOINTS;
   /** Times it was sent again. */
   replays = 0;
-  /** The client is linked to the endpoint: a body is on its way. */
-  requestLinked = false;
-  /** The endpoint is linked to the client. */
-  responseLinked = false;
 
   // --- the response
   readonly responseBody = new MessageBody();
-  /** The body goes to the client in chunks. */
-  responseChunked = false;
   status = 0;
   /** The head of the final response has gone out. */
   responseStarted = false;
-  /** Its connections carry another protocol from here on, or a tunnel. */
-  switching = false;
 
-  /**
-   * @param fields added to each of its requests: whole lines of a head
-   * @param clientSeries metrics of its requests, where they are counted by who sends them
-   */
-  constructor(connection: ProxyConnection, fields: Uint8Array, clientSeries: HttpSeries | undefined) {
+  /** @param clientSeries metrics of its requests, where they are counted by who sends them */
+  constructor(
+    connection: ProxyConnection,
+    client: ClientSide,
+    writer: BodyWriter,
+    clientSeries: HttpSeries | undefined,
+  ) {
     this.connection = connection;
-    this.fields = fields;
+    this.client = client;
+    this.writer = writer;
     this.clientSeries = clientSeries;
   }
 
-  /** Takes what a request's head says; nothing of the exchange before is left. */
-  begin(head: Head, nowMs: number): void {
-    const websocket = head.upgrade && head.protocol === PROTOCOL.websocket && head.method === METHOD.get;
+  /** It asks for a connection of its own, to be used for something else: CONNECT, or WebSocket. */
+  abstract get isTunnel(): boolean;
+
+  /** A request begins; nothing of the exchange before is left. */
+  protected beginWith(method: number, nowMs: number): void {
     this.startedMs = nowMs;
-    this.method = head.method;
-    this.minor = head.minor;
-    this.requestLength = head.contentLength;
-    this.requestBody.start(head.body, head.contentLength);
-    this.idempotent = IDEMPOTENT[head.method] === 1;
-    this.last = head.close;
-    this.keepAlive = !head.close;
-    this.json = prefersJson(head);
-    this.status = this.responseBody.content = 0;
-    this.responseStarted = this.switching = false;
+    this.method = method;
+    this.idempotent = IDEMPOTENT[method] === 1;
+    this.status = this.responseBody.content = this.replays = 0;
+    this.responseStarted = false;
+    this.replayable = true;
+    this.tried = NO_ENDPOINTS;
     this.series = this.clientSeries;
     this.series?.requested();
-    const tunnel = head.method === METHOD.connect || (websocket && this.requestBody.done);
-    this.phase = tunnel ? 'tunnel' : this.requestBody.done ? 'answer' : 'body';
   }
 }
 
@@ -134,102 +157,3 @@ export class Exchange {
 const IDEMPOTENT = new Uint8Array(16);
 for (const method of ['get', 'head', 'put', 'delete', 'options', 'trace'] as const)
   IDEMPOTENT[METHOD[method]] = 1;
-
-const ACCEPT = Buffer.from('accept', 'latin1');
-const JSON_TYPE = Buffer.from('application/json', 'latin1');
-
-function prefersJson(head: Head): boolean {
-  const field = head.find(ACCEPT);
-  if (field < 0) return false;
-  const start = head.fields[4 * field + 2];
-  const end = Math.min(start + JSON_TYPE.length, head.fields[4 * field + 3]);
-  return equalsFolded(head.bytes, start, end, JSON_TYPE, LOWER);
-}
-
-/** One connection to an endpoint, from dialling to its end. */
-export class HttpUpstream {
-  readonly kind = 'upstream';
-  readonly pool: HttpPool;
-  /** Its own socket; see `Dialling`. */
-  upstream: ConnectionId = 0;
-  endpoint: Endpoint | undefined;
-  upstreamStage: UpstreamStage = 'none';
-  upstreamFault: UpstreamFault | undefined;
-  established = false;
-  /** What it is busy with; undefined while it waits in the pool. */
-  exchange: Exchange | undefined;
-  /** A response head that is not whole yet. */
-  held: Uint8Array = NO_BYTES;
-  /** It waits in the pool, or did when it ended. */
-  idle = false;
-  /** No request goes out on it any more: it is being closed. */
-  closing = false;
-  /** The endpoint has ended its side. */
-  ended = false;
-  /** What the response at hand says: that another may follow, and for how long the endpoint waits for it, in ms (-1: nothing). */
-  reusable = false;
-  saidMs = -1;
-  /** Exchanges it has completed. */
-  served = 0;
-  /** Bytes handed to the engine for it, and of these those of exchanges before the present one. */
-  handed = 0;
-  handedBefore = 0;
-  /** When it was last useful, and when it should be replaced, in ms of `performance.now()`. */
-  usedMs = 0;
-  readonly expiresMs: number;
-  /** How long it may wait in the pool, in ms. */
-  idleMs: number;
-  /** The deadline that is set for that, in ms; 0 while there is none. */
-  armedMs = 0;
-  /** `Engine.flushes` when a request was last handed over: what comes before the next is no response to it. */
-  sentFlush = -1;
-
-  constructor(pool: HttpPool, idleMs: number, expiresMs: number) {
-    this.pool = pool;
-    this.idleMs = idleMs;
-    this.expiresMs = expiresMs;
-  }
-}
-
-/** The connections to one endpoint, which is to one identity too. */
-export class HttpPool {
-  readonly metrics: HttpPoolSeries;
-  /** Requests to the endpoint; undefined where they are counted by who sent them. */
-  readonly authorities: HttpAuthorities | undefined;
-  /** Those that wait, the one that was useful last at the end: it is the least likely to be closed by the other side. */
-  private readonly idle: HttpUpstream[] = [];
-  /** The endpoint is no longer listed: nothing comes back. */
-  closed = false;
-
-  constructor(metrics: HttpPoolSeries, authorities: HttpAuthorities | undefined) {
-    this.metrics = metrics;
-    this.authorities = authorities;
-  }
-
-  /** @returns one that waits; undefined when none does, or none was useful since `sinceMs` */
-  take(sinceMs: number): HttpUpstream | undefined {
-    const { idle } = this;
-    if (idle.length === 0 || idle[idle.length - 1].usedMs < sinceMs) return undefined;
-    const upstream = idle.pop();
-    if (upstream !== undefined) upstream.idle = false;
-    return upstream;
-  }
-
-  /** It waits from now on. */
-  give(upstream: HttpUpstream): void {
-    upstream.idle = true;
-    this.idle.push(upstream);
-  }
-
-  /** It ended. */
-  remove(upstream: HttpUpstream): void {
-    const at = this.idle.indexOf(upstream);
-    if (at >= 0) this.idle.splice(at, 1);
-  }
-
-  /** Nothing comes back any more. @returns those that wait, to be closed */
-  close(): readonly HttpUpstream[] {
-    this.closed = true;
-    return this.idle.splice(0);
-  }
-}

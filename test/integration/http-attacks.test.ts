@@ -21,7 +21,8 @@ for (const side of ['outbound', 'inbound'] as const) {
       const { statuses, closed } = await talk(address, one.bytes);
       t.strictSame({ statuses, closed }, { statuses: [statusOf(one)], closed: true }, one.name);
     });
-    t.equal(recorder.seen.length, 0, 'the server was not even dialled');
+    // It may have been dialled: on a busy machine a client is silent for 50 ms.
+    t.equal(recorder.text, '', 'the server got nothing');
     await forAll(inHead, async (one) => {
       const { statuses, closed } = await talk(address, one.bytes, { opening: OPENING });
       t.strictSame(

@@ -3,8 +3,9 @@ import { Head } from '../http/head.ts';
 import { readRequestHead } from '../http/request.ts';
 import { isWorthReading } from '../http/start-line.ts';
 import { joined, NO_BYTES } from '../model/connection.ts';
-import type { Exchange } from '../model/exchange.ts';
+
 import type { Engine } from '../native/engine.ts';
+import type { Http1Exchange, RequestPart } from './http1-exchange.ts';
 
 /** How long a head may take from its first byte, in ms: as long as any first bytes; see detect/opening.ts. */
 const HEAD_MS = 10_000;
@@ -27,29 +28,26 @@ const ENDED_MS = 10_000;
  */
 const LAST_MS = 250;
 
-/** What a client may take its time over. */
-export type RequestPart = 'head' | 'body' | 'next';
-
 const LIMIT_MS: Readonly<Record<RequestPart, number>> = { head: HEAD_MS, body: BODY_MS, next: KEEP_ALIVE_MS };
 
 /** What requests are read for. */
 export interface RequestOwner {
   /** A whole head is there; valid in this call only. */
-  requestHead(exchange: Exchange, head: Head): void;
+  requestHead(exchange: Http1Exchange, head: Head): void;
   /** Bytes of the body. @returns where they ended, or below 0 for a problem */
-  requestBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number;
+  requestBytes(exchange: Http1Exchange, bytes: Uint8Array, from: number, to: number): number;
   /** What came cannot be understood; see problems.ts. `seenBytes`: of the head or trailer section that is too long. */
-  requestProblem(exchange: Exchange, problem: number, seenBytes: number): void;
+  requestProblem(exchange: Http1Exchange, problem: number, seenBytes: number): void;
   /** The client took too long over a head, a body, or its next request. */
-  requestLate(exchange: Exchange, part: RequestPart, afterMs: number): void;
+  requestLate(exchange: Http1Exchange, part: RequestPart, afterMs: number): void;
   /** The client ended its side before its request was complete. */
-  requestCut(exchange: Exchange): void;
+  requestCut(exchange: Http1Exchange): void;
   /** It ended in between. */
-  clientDone(exchange: Exchange): void;
+  clientDone(exchange: Http1Exchange): void;
 }
 
 /** Reads requests for one worker. */
-export class HttpRequests {
+export class Http1Requests {
   private readonly engine: Engine;
   private readonly owner: RequestOwner;
   /** Of the request that is being read: nobody keeps it. */
@@ -61,7 +59,7 @@ export class HttpRequests {
   }
 
   /** Begins with what detection has read. */
-  start(exchange: Exchange): void {
+  start(exchange: Http1Exchange): void {
     const { connection } = exchange;
     exchange.held = connection.held;
     connection.held = NO_BYTES;
@@ -72,7 +70,7 @@ export class HttpRequests {
   }
 
   /** Bytes of the client. */
-  received(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
+  received(exchange: Http1Exchange, bytes: Uint8Array, from: number, to: number): void {
     if (exchange.held.length === 0) return this.read(exchange, bytes, from, to);
     const before = exchange.held.length;
     const whole = joined(exchange.held, bytes.subarray(from, to));
@@ -81,7 +79,7 @@ export class HttpRequests {
   }
 
   /** The client will send no more. */
-  ended(exchange: Exchange): void {
+  ended(exchange: Http1Exchange): void {
     exchange.clientEnded = true;
     if (exchange.phase === 'body') return this.owner.requestCut(exchange);
     if (exchange.phase === 'head') return this.owner.clientDone(exchange);
@@ -89,12 +87,12 @@ export class HttpRequests {
   }
 
   /** At shutdown: closes it soon, unless it asks for something. */
-  closeSoon(exchange: Exchange): void {
+  closeSoon(exchange: Http1Exchange): void {
     this.engine.deadline(exchange.connection.client, LAST_MS, true);
   }
 
   /** The exchange is over, and the client may ask for more: goes on with what it has sent already. */
-  resume(exchange: Exchange): void {
+  resume(exchange: Http1Exchange): void {
     exchange.phase = 'head';
     if (exchange.reading) return;
     if (exchange.held.length > 0) this.readHeld(exchange);
@@ -102,14 +100,14 @@ export class HttpRequests {
   }
 
   /** There is somewhere to send the body to. */
-  goOnWithBody(exchange: Exchange): void {
+  goOnWithBody(exchange: Http1Exchange): void {
     if (exchange.phase !== 'body' || exchange.reading) return;
     if (exchange.held.length > 0) this.readHeld(exchange);
     else this.unpause(exchange);
   }
 
   /** The client's deadline has passed. */
-  timedOut(exchange: Exchange): void {
+  timedOut(exchange: Http1Exchange): void {
     const { due } = exchange;
     // It does not even fetch what ends the connection.
     if (exchange.phase === 'closing') return this.engine.reset(exchange.connection.client);
@@ -119,14 +117,14 @@ export class HttpRequests {
     this.owner.requestLate(exchange, due, LIMIT_MS[due]);
   }
 
-  private readHeld(exchange: Exchange): void {
+  private readHeld(exchange: Http1Exchange): void {
     const bytes = exchange.held;
     exchange.held = NO_BYTES;
     this.read(exchange, bytes, 0, bytes.length);
   }
 
   /** Reads on until everything is used, or something has to be waited for. */
-  private read(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
+  private read(exchange: Http1Exchange, bytes: Uint8Array, from: number, to: number): void {
     let at = from;
     exchange.reading = true;
     while (at < to && at >= 0) {
@@ -150,13 +148,13 @@ export class HttpRequests {
   }
 
   /** Everything that was sent is answered. */
-  private goOn(exchange: Exchange): void {
+  private goOn(exchange: Http1Exchange): void {
     if (exchange.clientEnded) this.owner.clientDone(exchange);
     else this.unpause(exchange);
   }
 
   /** @returns where it came to; `at` when something has to be waited for, and below 0 when there is nothing more to read */
-  private readSome(exchange: Exchange, bytes: Uint8Array, at: number, to: number): number {
+  private readSome(exchange: Http1Exchange, bytes: Uint8Array, at: number, to: number): number {
     if (exchange.phase === 'head') return this.readHead(exchange, bytes, at, to);
     if (exchange.phase !== 'body') return at;
     const end = this.owner.requestBytes(exchange, bytes, at, to);
@@ -164,7 +162,7 @@ export class HttpRequests {
     return end;
   }
 
-  private readHead(exchange: Exchange, bytes: Uint8Array, at: number, to: number): number {
+  private readHead(exchange: Http1Exchange, bytes: Uint8Array, at: number, to: number): number {
     const end = readRequestHead(this.head, bytes, at, to);
     if (end < 0) {
       this.owner.requestProblem(exchange, -end, this.head.seenBytes);
@@ -180,31 +178,31 @@ export class HttpRequests {
   }
 
   /** From now on its time is that of `part`. */
-  private expect(exchange: Exchange, part: RequestPart): void {
+  private expect(exchange: Http1Exchange, part: RequestPart): void {
     if (exchange.due === part) return;
     this.arm(exchange, part);
   }
 
-  private arm(exchange: Exchange, part: RequestPart): void {
+  private arm(exchange: Http1Exchange, part: RequestPart): void {
     exchange.due = part;
     // The whole of a head in time, but of the others any sign of life.
     const limitMs = exchange.clientEnded ? ENDED_MS : LIMIT_MS[part];
     this.engine.deadline(exchange.connection.client, limitMs, part !== 'head');
   }
 
-  private unpause(exchange: Exchange): void {
+  private unpause(exchange: Http1Exchange): void {
     if (!exchange.paused) return;
     exchange.paused = false;
     this.engine.resume(exchange.connection.client);
   }
 
-  private pause(exchange: Exchange): void {
+  private pause(exchange: Http1Exchange): void {
     if (exchange.paused) return;
     exchange.paused = true;
     this.engine.pause(exchange.connection.client);
   }
 
-  private hold(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
+  private hold(exchange: Http1Exchange, bytes: Uint8Array, from: number, to: number): void {
     const own = bytes.buffer !== this.engine.slab.buffer;
     exchange.held = own ? bytes.subarray(from, to) : bytes.slice(from, to);
     // Ahead of its time: the rest stays in the kernel until its turn comes.

@@ -1,8 +1,9 @@
-/** Passes bytes of a message body on, in the framing of the other side. Framing is written anew, never copied. */
+/** HTTP/1 bodies: read from one connection, and written to another in whatever framing that has. Framing is never copied. */
 import type { MessageBody } from '../http/body.ts';
 import { FieldIndex } from '../http/fields.ts';
 import { BODY } from '../http/head.ts';
 import { trailersRoom, writeChunkHeader, writeLastChunk } from '../http/write.ts';
+import type { BodyWriter } from '../model/exchange.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 
 /** What `writeChunkHeader` needs at most. */
@@ -16,21 +17,61 @@ const LF = 0x0a;
 
 const NO_TRAILERS = new FieldIndex();
 
+/** Writes bodies to one HTTP/1 connection, as they are or in chunks. */
+export class Http1Writer implements BodyWriter {
+  socket: ConnectionId;
+  /** In chunks. */
+  framed = false;
+  /** Bytes handed to the engine for the socket, heads included. */
+  handed = 0;
+  private readonly engine: Engine;
+
+  constructor(engine: Engine, socket: ConnectionId) {
+    this.engine = engine;
+    this.socket = socket;
+  }
+
+  write(bytes: Uint8Array, from: number, to: number): void {
+    const { engine, socket } = this;
+    if (this.framed) this.handed += sendChunk(engine, bytes, from, to, socket);
+    else if (engine.isSending(socket)) {
+      // Copied behind what is being sent already, so that it leaves in one piece with it.
+      const at = engine.reserve(to - from);
+      engine.sendBuilt(socket, copy(engine.slab, at, bytes, from, to));
+      this.handed += to - from;
+    } else {
+      if (bytes === engine.slab) engine.sendRange(socket, from, to - from);
+      else engine.send(socket, bytes.subarray(from, to));
+      this.handed += to - from;
+    }
+  }
+
+  passed(length: number): void {
+    this.handed += length;
+  }
+
+  end(trailers: FieldIndex = NO_TRAILERS): void {
+    if (!this.framed) return;
+    const { engine } = this;
+    const at = engine.reserve(trailersRoom(trailers));
+    const end = writeLastChunk(trailers, engine.slab, at);
+    engine.sendBuilt(this.socket, end);
+    this.handed += end - at;
+  }
+}
+
 /**
- * Passes on what belongs to the body, counts in `body.handed` what that became, and says in `body.done` when it was all.
- * @param chunked send it in chunks; as it is otherwise
+ * Passes on what belongs to a body, and ends it where it ends; says in `body.done` when that was.
  * @returns where the body ended, or below 0 for a problem (see problems.ts)
  */
 export function passBody(
-  engine: Engine,
   body: MessageBody,
   bytes: Uint8Array,
   from: number,
   to: number,
-  target: ConnectionId,
-  chunked: boolean,
+  writer: BodyWriter,
 ): number {
-  if (body.kind === BODY.chunked) return passChunks(engine, body, bytes, from, to, target, chunked);
+  if (body.kind === BODY.chunked) return passChunks(body, bytes, from, to, writer);
   let end = to;
   if (body.kind === BODY.length) {
     end = Math.min(to, from + body.remaining);
@@ -38,7 +79,8 @@ export function passBody(
     body.done = body.remaining === 0;
   }
   body.content += end - from;
-  body.handed += sendData(engine, bytes, from, end, target, chunked);
+  if (end > from) writer.write(bytes, from, end);
+  if (body.done) writer.end(undefined);
   return end;
 }
 
@@ -46,64 +88,33 @@ export function passBody(
  * Leaves the rest of a long body to the engine, which moves it in larger pieces and without a word. Only for a body that goes on
  * as it comes, from a connection that is linked to its receiver.
  */
-export function passRest(engine: Engine, body: MessageBody, source: ConnectionId): void {
+export function passRest(engine: Engine, body: MessageBody, source: ConnectionId, writer: BodyWriter): void {
+  if (writer.socket === 0 || writer.framed) return;
   if (body.kind !== BODY.length || (body.remaining < MIN_PASSED && !body.passing)) return;
   // Once more after bytes that were on their way already.
   body.passing = body.remaining > 0;
   engine.pass(source, body.remaining);
 }
 
-/** Ends a body that is sent in chunks. @returns bytes that were handed to the engine */
-export function endChunks(engine: Engine, target: ConnectionId, trailers: FieldIndex = NO_TRAILERS): number {
-  const at = engine.reserve(trailersRoom(trailers));
-  const end = writeLastChunk(trailers, engine.slab, at);
-  engine.sendBuilt(target, end);
-  return end - at;
-}
-
 function passChunks(
-  engine: Engine,
   body: MessageBody,
   bytes: Uint8Array,
   from: number,
   to: number,
-  target: ConnectionId,
-  chunked: boolean,
+  writer: BodyWriter,
 ): number {
   const { chunks } = body;
   let at = from;
   while (at < to && !chunks.done) {
     at = chunks.next(bytes, at, to);
     if (at < 0) return at;
-    body.content += chunks.dataEnd - chunks.dataStart;
-    body.handed += sendData(engine, bytes, chunks.dataStart, chunks.dataEnd, target, chunked);
+    const { dataStart, dataEnd } = chunks;
+    body.content += dataEnd - dataStart;
+    if (dataEnd > dataStart) writer.write(bytes, dataStart, dataEnd);
   }
   body.done = chunks.done;
-  if (body.done && chunked) body.handed += endChunks(engine, target, chunks.trailers);
+  if (body.done) writer.end(chunks.trailers);
   return at;
-}
-
-function sendData(
-  engine: Engine,
-  bytes: Uint8Array,
-  from: number,
-  to: number,
-  target: ConnectionId,
-  chunked: boolean,
-): number {
-  if (from === to) return 0;
-  if (chunked) return sendChunk(engine, bytes, from, to, target);
-  if (engine.isSending(target)) {
-    // Copied behind what is being sent already, so that it leaves in one piece with it.
-    const at = engine.reserve(to - from);
-    engine.sendBuilt(target, copy(engine.slab, at, bytes, from, to));
-  } else sendAsIs(engine, bytes, from, to, target);
-  return to - from;
-}
-
-function sendAsIs(engine: Engine, bytes: Uint8Array, from: number, to: number, target: ConnectionId): void {
-  if (bytes === engine.slab) engine.sendRange(target, from, to - from);
-  else engine.send(target, bytes.subarray(from, to));
 }
 
 function sendChunk(

@@ -3,14 +3,21 @@ import { Head } from '../http/head.ts';
 import { readResponseHead } from '../http/response.ts';
 import { isWorthReading } from '../http/start-line.ts';
 import { joined, NO_BYTES } from '../model/connection.ts';
-import type { Exchange, HttpUpstream } from '../model/exchange.ts';
+import type { Exchange } from '../model/exchange.ts';
+import type { HttpUpstream } from './upstream.ts';
 
 /** What responses are read for. */
 export interface ResponseOwner {
   /** A whole head is there, of an interim response or of the final one; valid in this call only. */
   responseHead(exchange: Exchange, upstream: HttpUpstream, head: Head): void;
   /** Bytes of the body. @returns where they ended, or below 0 for a problem */
-  responseBytes(exchange: Exchange, bytes: Uint8Array, from: number, to: number): number;
+  responseBytes(
+    exchange: Exchange,
+    upstream: HttpUpstream,
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+  ): number;
   /** All of it has come. `more`: and something behind it that nobody asked for. */
   responseDone(exchange: Exchange, upstream: HttpUpstream, more: boolean): void;
   /** What came cannot be understood; see problems.ts. */
@@ -20,7 +27,7 @@ export interface ResponseOwner {
 }
 
 /** Reads responses for one worker. */
-export class HttpResponses {
+export class Http1Responses {
   private readonly owner: ResponseOwner;
   /** Of the response that is being read: nobody keeps it. */
   private readonly head = new Head();
@@ -61,10 +68,10 @@ export class HttpResponses {
       at = end;
       this.owner.responseHead(exchange, upstream, this.head);
       if (upstream.exchange !== exchange) return;
-      if (exchange.switching) return this.owner.switched(exchange, upstream, bytes, at, to);
+      if (upstream.switching) return this.owner.switched(exchange, upstream, bytes, at, to);
     }
     while (at < to && !exchange.responseBody.done) {
-      const end = this.owner.responseBytes(exchange, bytes, at, to);
+      const end = this.owner.responseBytes(exchange, upstream, bytes, at, to);
       if (end < 0) {
         const { seenBytes } = exchange.responseBody.chunks;
         return this.owner.responseProblem(exchange, upstream, -end, seenBytes);

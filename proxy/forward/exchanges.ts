@@ -1,0 +1,175 @@
+/**
+ * What becomes of requests, whatever protocols carry them: each is recorded, sent, counted, logged, and answered by the endpoint
+ * or by the proxy.
+ */
+import type { Head } from '../http/head.ts';
+import type { HttpErrorReason, HttpWorkerMetrics } from '../metrics/http-worker.ts';
+import type { MetricsSlab } from '../metrics/slab.ts';
+import type { Exchange } from '../model/exchange.ts';
+import { type DecisionOutcome, type Explanation, LATEST } from '../model/explanation.ts';
+import type { Side } from '../model/messages.ts';
+import type { Engine } from '../native/engine.ts';
+import type { AccessLog } from './access-log.ts';
+import { Decisions } from './decisions.ts';
+import type { Dialler } from './dial.ts';
+import { explain } from './explanation.ts';
+import { type AttemptsOwner, HttpAttempts } from './http-attempts.ts';
+import type { HttpUpstream } from './upstream.ts';
+
+/** What exchanges ask of the worker. */
+export interface ExchangesOwner {
+  /** Remembers whose socket this is. */
+  adoptUpstream(upstream: HttpUpstream): void;
+}
+
+/** Exchanges of one worker. */
+export class Exchanges implements AttemptsOwner {
+  /** Clients of these sides are told that their connections do not last. */
+  draining: readonly Side[] = [];
+  /** Where requests are logged; undefined where they are not. */
+  access: AccessLog | undefined;
+  readonly attempts: HttpAttempts;
+  private readonly engine: Engine;
+  private readonly metrics: HttpWorkerMetrics;
+  private readonly owner: ExchangesOwner;
+  private readonly decisions: Decisions;
+
+  /** @param worker its number, for the ids of decisions */
+  constructor(
+    engine: Engine,
+    slab: MetricsSlab,
+    metrics: HttpWorkerMetrics,
+    dialler: Dialler,
+    worker: number,
+    owner: ExchangesOwner,
+  ) {
+    this.engine = engine;
+    this.metrics = metrics;
+    this.owner = owner;
+    this.decisions = new Decisions(worker);
+    this.attempts = new HttpAttempts(engine, slab, dialler, this);
+  }
+
+  /** Clients of its side are told that their connections do not last. */
+  isDraining({ connection }: Exchange): boolean {
+    return this.draining.includes(connection.direction);
+  }
+
+  /** A request's head is there. */
+  begin(exchange: Exchange, head: Head, nowMs: number): void {
+    exchange.decision = this.decisions.begin(exchange.connection, head, nowMs);
+    exchange.texts = this.access?.take(head);
+  }
+
+  /** Its head is kept, and it can go out. */
+  send(exchange: Exchange, nowMs: number): void {
+    this.attempts.start(exchange, nowMs);
+  }
+
+  /** Bytes of its body were passed on, as they came. */
+  keep(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
+    this.attempts.keep(exchange, bytes, from, to);
+  }
+
+  /** Nobody wants its answer any more. */
+  abandon(exchange: Exchange): void {
+    this.attempts.abandon(exchange);
+  }
+
+  /** Its client has ended, or does not want the answer any more. */
+  clientLeft(exchange: Exchange): void {
+    this.attempts.abandon(exchange);
+    this.unanswered(exchange, 'client left');
+  }
+
+  /** The response is complete. */
+  responded(exchange: Exchange): void {
+    this.answered(exchange, true);
+    exchange.responseStarted = false;
+    exchange.client.finished(exchange);
+  }
+
+  /** Both sides have agreed on another protocol. */
+  switched(exchange: Exchange): void {
+    this.answered(exchange, true);
+  }
+
+  /** The response broke off in the middle. */
+  brokenOff(exchange: Exchange): void {
+    this.answered(exchange, false);
+    exchange.client.breakOff(exchange);
+  }
+
+  /** Answers for the endpoint, or breaks off an answer of which the client has a part already. */
+  failed(exchange: Exchange, status: number, reason: HttpErrorReason, message: string): void {
+    const { connection } = exchange;
+    // What could not even be read as a request is recorded too.
+    exchange.decision ??= this.decisions.begin(connection, undefined, this.engine.nowMs());
+    const { decision } = exchange;
+    decision.error = reason;
+    decision.message = message;
+    this.attempts.abandon(exchange);
+    this.metrics.failed(connection.direction, reason);
+    if (exchange.responseStarted) return this.brokenOff(exchange);
+    exchange.status = status;
+    const answer = { status, message, decision: this.decisions.idOf(decision) };
+    exchange.responseBody.content = exchange.client.answer(exchange, answer);
+    this.unanswered(exchange, 'refused');
+    exchange.client.finished(exchange);
+  }
+
+  adoptUpstream(upstream: HttpUpstream): void {
+    this.owner.adoptUpstream(upstream);
+  }
+
+  waitingChanged(by: number): void {
+    this.metrics.waitingChanged(by);
+  }
+
+  /** What was decided for the request of that sequence number, or for the newest ones; newest first. */
+  explain(sequence: number | undefined, underWay: Iterable<Exchange>): readonly Explanation[] {
+    const decisions = [...underWay].flatMap(({ decision }) => decision ?? []);
+    const known = this.decisions.newestFirst(decisions);
+    const asked =
+      sequence === undefined
+        ? known.slice(0, LATEST)
+        : known.filter((decision) => decision.sequence === sequence);
+    return asked.map((decision) => explain(decision, this.decisions.idOf(decision)));
+  }
+
+  /** What is under way is logged as it stands: the proxy ends. */
+  logUnderWay(exchanges: Iterable<Exchange>): void {
+    for (const exchange of exchanges) this.log(exchange, this.engine.nowMs());
+  }
+
+  private answered(exchange: Exchange, whole: boolean): void {
+    const nowMs = this.engine.nowMs();
+    exchange.series?.responded(exchange.status, nowMs - exchange.startedMs, whole);
+    this.settle(exchange, whole ? 'answered' : 'broken off', nowMs);
+  }
+
+  private unanswered(exchange: Exchange, outcome: 'refused' | 'client left'): void {
+    exchange.series?.abandoned();
+    this.settle(exchange, outcome, this.engine.nowMs());
+  }
+
+  private settle(exchange: Exchange, outcome: DecisionOutcome, nowMs: number): void {
+    const { decision } = exchange;
+    exchange.series = undefined;
+    if (decision === undefined) return;
+    decision.outcome = outcome;
+    decision.status = exchange.status;
+    decision.endedMs = nowMs;
+    this.log(exchange, nowMs);
+    exchange.decision = exchange.texts = undefined;
+    this.decisions.end(decision);
+  }
+
+  private log({ decision, texts, requestBody, responseBody }: Exchange, nowMs: number): void {
+    if (this.access === undefined || decision === undefined) return;
+    // It began while there was no log.
+    if (texts === undefined && decision.method >= 0) return;
+    const bytes = { request: texts === undefined ? 0 : requestBody.content, response: responseBody.content };
+    this.access.add(decision, this.decisions.idOf(decision), texts, bytes, nowMs);
+  }
+}

@@ -1,0 +1,238 @@
+/** The client's side of HTTP/1: what its requests mean, and how responses are written to it. */
+import { bodyLength, encodeAnswer, type LocalAnswer } from '../http/answer.ts';
+import { BODY, FRAMING, type Head } from '../http/head.ts';
+import { METHOD } from '../http/names.ts';
+import { canonicalPath } from '../http/path.ts';
+import { describeProblem, PROBLEM } from '../http/problems.ts';
+import { CONNECTION, headRoom, WriteOptions, writeResponseHead } from '../http/write.ts';
+import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
+import type { ClientSide } from '../model/exchange.ts';
+import type { ConnectionId, Engine } from '../native/engine.ts';
+import type { Exchanges } from './exchanges.ts';
+import { passBody, passRest } from './http1-body.ts';
+import type { Http1Exchange, RequestPart } from './http1-exchange.ts';
+import { Http1Heads } from './http1-heads.ts';
+import { Http1Requests, type RequestOwner } from './http1-requests.ts';
+
+/** Who keeps the table of clients. */
+export interface Http1ClientsOwner {
+  /** It speaks no HTTP any more. */
+  forget(connection: ProxyConnection): void;
+}
+
+/** Clients of one worker that speak HTTP/1. */
+export class Http1Clients implements ClientSide, RequestOwner {
+  readonly requests: Http1Requests;
+  private readonly engine: Engine;
+  private readonly exchanges: Exchanges;
+  private readonly owner: Http1ClientsOwner;
+  private readonly heads: Http1Heads;
+  private readonly requestOptions = new WriteOptions();
+  private readonly responseOptions = new WriteOptions();
+
+  constructor(engine: Engine, exchanges: Exchanges, owner: Http1ClientsOwner) {
+    this.engine = engine;
+    this.exchanges = exchanges;
+    this.owner = owner;
+    this.heads = new Http1Heads(engine);
+    this.requests = new Http1Requests(engine, this);
+  }
+
+  /** The client's socket has ended. */
+  gone(exchange: Http1Exchange): void {
+    exchange.phase = 'closing';
+    exchange.held = NO_BYTES;
+    this.exchanges.clientLeft(exchange);
+  }
+
+  // --- requests
+
+  requestHead(exchange: Http1Exchange, head: Head): void {
+    const nowMs = this.engine.nowMs();
+    exchange.begin(head, nowMs);
+    this.exchanges.begin(exchange, head, nowMs);
+    const path = pathOf(head);
+    if (typeof path === 'number') return this.requestProblem(exchange, -path, 0);
+    this.keepHead(exchange, head, path);
+    this.exchanges.send(exchange, nowMs);
+  }
+
+  requestBytes(exchange: Http1Exchange, bytes: Uint8Array, from: number, to: number): number {
+    const { carrier, requestBody, connection } = exchange;
+    if (carrier?.isReady !== true) return from;
+    const { writer } = carrier;
+    const end = passBody(requestBody, bytes, from, to, writer);
+    if (end < 0) return end;
+    this.exchanges.keep(exchange, bytes, from, end);
+    if (!requestBody.done) this.link(exchange, writer.socket);
+    if (!exchange.replayable) passRest(this.engine, requestBody, connection.client, writer);
+    if (requestBody.done) this.requestDone(exchange);
+    return end;
+  }
+
+  /** The rest of the request's body has gone to the endpoint, but for the last `rest` bytes: those will not. */
+  passed(exchange: Http1Exchange, rest: number): void {
+    const { requestBody, carrier } = exchange;
+    if (!requestBody.passing) return;
+    carrier?.writer.passed(requestBody.passed(rest));
+    this.unlink(exchange);
+    if (rest === 0) this.requestDone(exchange);
+  }
+
+  requestProblem(exchange: Http1Exchange, problem: number, seenBytes: number): void {
+    const { status, text } = describeProblem(problem, seenBytes);
+    exchange.keepAlive = false;
+    this.exchanges.failed(exchange, status, 'bad_request', text);
+  }
+
+  requestLate(exchange: Http1Exchange, part: RequestPart, afterMs: number): void {
+    exchange.keepAlive = false;
+    if (part === 'next') return this.clientDone(exchange);
+    const what =
+      part === 'head' ? 'the head of the request was not complete' : 'the body of the request stood still';
+    this.exchanges.failed(exchange, 408, 'head_timeout', `${what} after ${afterMs / 1000} s`);
+  }
+
+  requestCut(exchange: Http1Exchange): void {
+    this.exchanges.abandon(exchange);
+    this.clientDone(exchange);
+  }
+
+  clientDone(exchange: Http1Exchange): void {
+    exchange.phase = 'closing';
+    this.engine.close(exchange.connection.client, exchange.last && exchange.requestBody.kind === BODY.none);
+  }
+
+  sendHead(exchange: Http1Exchange, socket: ConnectionId, more: boolean): number {
+    return this.heads.send(exchange, socket, more);
+  }
+
+  releaseHead(exchange: Http1Exchange): void {
+    this.heads.release(exchange);
+  }
+
+  sent(exchange: Http1Exchange): void {
+    this.requests.goOnWithBody(exchange);
+  }
+
+  unlink(exchange: Http1Exchange): void {
+    if (!exchange.linked) return;
+    exchange.linked = false;
+    this.engine.link(exchange.connection.client, 0);
+  }
+
+  // --- responses
+
+  respond(exchange: Http1Exchange, head: Head): void {
+    const { method, minor, writer } = exchange;
+    const { status } = head;
+    if (status < 200) {
+      // HTTP/1.0 has no interim responses (RFC 9110 section 15.2).
+      if (minor === 1) this.writeHead(exchange, head, FRAMING.none);
+      return;
+    }
+    if (method === METHOD.connect && status < 300) return this.writeHead(exchange, head, FRAMING.none);
+    // A tunnel that is refused: what the client sent for it must not be read as requests.
+    if (exchange.isTunnel) exchange.keepAlive = false;
+    // The endpoint has seen enough, and the client may not send the rest, or not know where it ends.
+    if (!exchange.requestBody.done && status >= 300) exchange.keepAlive = false;
+    // Towards HTTP/1.0 the end of the connection is the end of what has no length (RFC 9112 section 6.3).
+    const endless = head.body === BODY.chunked || head.body === BODY.untilClose;
+    writer.framed = endless && minor === 1;
+    if (endless && minor === 0) exchange.keepAlive = false;
+    if (this.exchanges.isDraining(exchange)) exchange.keepAlive = false;
+    this.writeHead(exchange, head, writer.framed ? FRAMING.chunked : announced(head, minor));
+  }
+
+  finished(exchange: Http1Exchange): void {
+    // Of a request that was answered before its end we do not want the rest.
+    if (exchange.keepAlive && exchange.requestBody.done) this.requests.resume(exchange);
+    else this.clientDone(exchange);
+  }
+
+  switched(exchange: Http1Exchange, upstream: ConnectionId): void {
+    const { connection, held } = exchange;
+    const { client } = connection;
+    exchange.held = NO_BYTES;
+    exchange.phase = 'closing';
+    connection.stage = 'open';
+    this.owner.forget(connection);
+    this.engine.deadline(client, 0);
+    if (held.length > 0) this.engine.unread(client, held);
+    this.engine.relay(client, upstream);
+  }
+
+  answer(exchange: Http1Exchange, answer: LocalAnswer): number {
+    // HTTP/1.0 clients would have to be told that the connection goes on: it is not worth it.
+    const last = !exchange.requestBody.done || exchange.isTunnel || exchange.minor === 0;
+    if (last || this.exchanges.isDraining(exchange)) exchange.keepAlive = false;
+    const close = !exchange.keepAlive;
+    const bytes = encodeAnswer(answer, exchange.json, exchange.method === METHOD.head, close);
+    this.engine.send(exchange.connection.client, bytes);
+    return bodyLength(bytes);
+  }
+
+  breakOff(exchange: Http1Exchange): void {
+    exchange.phase = 'closing';
+    this.engine.reset(exchange.connection.client);
+  }
+
+  private requestDone(exchange: Http1Exchange): void {
+    this.unlink(exchange);
+    if (exchange.phase === 'body') exchange.phase = 'answer';
+  }
+
+  private keepHead(exchange: Http1Exchange, head: Head, path: Uint8Array | null): void {
+    const options = this.requestOptions;
+    const upgrade = exchange.isTunnel && head.method !== METHOD.connect;
+    options.framing = head.framing;
+    options.contentLength = head.contentLength;
+    options.connection = upgrade ? CONNECTION.upgrade : CONNECTION.none;
+    options.path = path;
+    options.extra = exchange.fields.length > 0 ? exchange.fields : null;
+    options.host = head.authorityStart === head.authorityEnd ? hostOf(exchange.connection) : null;
+    this.heads.keep(exchange, head, options);
+  }
+
+  /** A client that sends faster than the endpoint reads waits. */
+  private link(exchange: Http1Exchange, socket: ConnectionId): void {
+    if (exchange.linked) return;
+    exchange.linked = true;
+    this.engine.link(exchange.connection.client, socket);
+  }
+
+  private writeHead(exchange: Http1Exchange, head: Head, framing: number): void {
+    const { engine, responseOptions: options } = this;
+    options.framing = framing;
+    options.contentLength = head.contentLength;
+    options.connection = connectionOf(exchange, head.status);
+    const at = engine.reserve(headRoom(head, options));
+    engine.sendBuilt(exchange.connection.client, writeResponseHead(head, options, engine.slab, at));
+  }
+}
+
+/**
+ * The canonical path, where it is not the one that came; null where it is. Below 0: a problem. An encoded slash stays what it is:
+ * registries and forges have it in names, and nothing here judges by path yet.
+ */
+function pathOf({ form, bytes, pathStart, pathEnd }: Head): Uint8Array | number | null {
+  if (form !== 'origin' && form !== 'absolute') return null;
+  const path = canonicalPath(bytes, pathStart, pathEnd);
+  return path === 0 || path === -PROBLEM.pathEncodedSlash ? null : path;
+}
+
+/** For HTTP/1.0 clients that name none. */
+function hostOf({ destination }: ProxyConnection): Uint8Array | null {
+  return destination === undefined ? null : Buffer.from(destination.toString(), 'latin1');
+}
+
+/** What is announced again: of a HEAD response that too which does not follow. */
+function announced(head: Head, minor: number): number {
+  return head.framing === FRAMING.chunked && minor === 0 ? FRAMING.none : head.framing;
+}
+
+function connectionOf({ keepAlive, minor }: Http1Exchange, status: number): number {
+  if (status < 200) return status === 101 ? CONNECTION.upgrade : CONNECTION.none;
+  if (!keepAlive) return CONNECTION.close;
+  return minor === 0 ? CONNECTION.keepAlive : CONNECTION.none;
+}
