@@ -27,6 +27,7 @@ import { log } from './core/log.ts';
 import { Opening, type OpeningOwner } from './detect/opening.ts';
 import type { HttpForward } from './forward/http.ts';
 import type { TcpForward } from './forward/tcp.ts';
+import { OwnFields } from './http/h2/own-fields.ts';
 import { HttpSeries } from './metrics/http.ts';
 import type { OpeningMetrics } from './metrics/opening.ts';
 import type { MetricsSlab } from './metrics/slab.ts';
@@ -245,10 +246,10 @@ export class Inbound implements OpeningOwner {
       if (!this.admit(connection, NO_CLIENT_HELLO)) return;
     }
     this.parts.http.detected(connection, protocol);
-    if (protocol !== 'http1') return this.parts.forward.proceed(connection);
+    if (protocol === 'opaque') return this.parts.forward.proceed(connection);
     this.parts.forward.abandon(connection);
     const { clientIdentity } = connection;
-    this.parts.http.start(connection, clientFields(clientIdentity), this.requestsOf(connection));
+    this.parts.http.start(connection, protocol, clientFields(clientIdentity), this.requestsOf(connection));
   }
 
   silent(connection: ProxyConnection): void {
@@ -477,8 +478,8 @@ const NO_CLIENT_HELLO: Labels = { tls: 'no_identity', no_tls_reason: 'no_tls_fro
 const OPAQUE_TLS: Labels = { tls: 'opaque' };
 
 /** What the application may rely on: who the client is, or that nobody proved anything. */
-function clientFields(identity: PeerIdentity | undefined): Uint8Array {
-  return identity === undefined ? NO_BYTES : Buffer.from(`l5d-client-id: ${identity.text}\r\n`, 'latin1');
+function clientFields(identity: PeerIdentity | undefined): OwnFields | undefined {
+  return identity === undefined ? undefined : new OwnFields([['l5d-client-id', identity.text]]);
 }
 
 function mutualTls(clientId = ''): Labels {

@@ -24,7 +24,7 @@ import type { HttpForward } from './forward/http.ts';
 import type { TcpForward } from './forward/tcp.ts';
 import type { MetricsSlab } from './metrics/slab.ts';
 import { destinationLabels, sourceLabels, TransportSeries } from './metrics/transport.ts';
-import { NO_BYTES, type Protocol, ProxyConnection } from './model/connection.ts';
+import { type Protocol, ProxyConnection } from './model/connection.ts';
 import { Endpoint } from './model/endpoint.ts';
 import type { SpineOwner } from './model/spine.ts';
 import type { EndpointSnapshot, Labels, TargetKey, TargetSnapshot } from './model/target.ts';
@@ -169,9 +169,9 @@ export class Outbound implements OpeningOwner {
     const target = connection.target as Target | undefined;
     if (target !== undefined) target.opaque = protocol === 'opaque';
     this.http.detected(connection, protocol);
-    if (protocol !== 'http1') return this.forward.proceed(connection);
+    if (protocol === 'opaque') return this.forward.proceed(connection);
     this.forward.abandon(connection);
-    this.http.start(connection, NO_BYTES);
+    this.http.start(connection, protocol, undefined);
   }
 
   silent(connection: ProxyConnection): void {

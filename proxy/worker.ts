@@ -17,7 +17,7 @@ import { AccessLog } from './forward/access-log.ts';
 import { Dialler } from './forward/dial.ts';
 import { HttpForward } from './forward/http.ts';
 import { type ForwardOwner, TcpForward } from './forward/tcp.ts';
-import type { HttpUpstream } from './forward/upstream.ts';
+import type { AnyUpstream } from './forward/upstream.ts';
 import { Inbound, type PolicySettings } from './inbound.ts';
 import { Handshakes } from './metrics/handshakes.ts';
 import { OpeningMetrics } from './metrics/opening.ts';
@@ -71,7 +71,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   private sweeps = 0;
   private readonly roles = new Map<number, ListenerRole>();
   /** By index of the socket; an accepted and a dialled socket point to the same connection, but for those of HTTP. */
-  private readonly sockets: (ProxyConnection | HttpUpstream | undefined)[] = [];
+  private readonly sockets: (ProxyConnection | AnyUpstream | undefined)[] = [];
 
   constructor(settings: WorkerSettings, post: (message: FromWorker) => void) {
     this.post = post;
@@ -205,13 +205,13 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
 
   connected(id: ConnectionId, micros: number): void {
     const user = this.sockets[indexOf(id)];
-    if (user?.kind === 'upstream') this.http.connections.connected(user, micros);
+    if (user?.kind === 'upstream') this.http.upstreamConnected(user, micros);
     else if (user?.upstream === id) this.forward.connected(user, micros);
   }
 
   connectFailed(id: ConnectionId, errno: number): void {
     const user = this.disown(id);
-    if (user?.kind === 'upstream') return this.http.connections.ended(user, errno, 0);
+    if (user?.kind === 'upstream') return this.http.upstreamClosed(user, errno, 0);
     if (user?.upstream !== id) return;
     user.sockets--;
     this.forward.ended(user, errno);
@@ -220,14 +220,14 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
 
   secured(id: ConnectionId, report: TlsReport): void {
     const user = this.sockets[indexOf(id)];
-    if (user?.kind === 'upstream') this.http.connections.secured(user, report);
+    if (user?.kind === 'upstream') this.http.upstreamSecured(user, report);
     else if (user?.client === id) this.inbound.secured(user, report);
     else if (user?.upstream === id) this.forward.secured(user, report);
   }
 
   tlsFailed(id: ConnectionId, report: TlsReport): void {
     const user = this.sockets[indexOf(id)];
-    if (user?.kind === 'upstream') this.http.connections.tlsFailed(user, report);
+    if (user?.kind === 'upstream') this.http.upstreamTlsFailed(user, report);
     else if (user?.client === id) this.inbound.tlsFailed(user, report);
     else if (user?.upstream === id) this.forward.tlsFailed(user, report);
   }
@@ -243,7 +243,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     const user = this.disown(id);
     if (user === undefined) return;
     if (alert >= 0) this.alerted(user, id, alert);
-    if (user.kind === 'upstream') return this.http.connections.ended(user, errno, bytesWritten);
+    if (user.kind === 'upstream') return this.http.upstreamClosed(user, errno, bytesWritten);
     user.sockets--;
     if (user.client === id) {
       user.series?.closed(errno);
@@ -260,7 +260,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   deadline(id: ConnectionId): void {
     const user = this.sockets[indexOf(id)];
     if (user === undefined) return;
-    if (user.kind === 'upstream') this.http.connections.timedOut(user);
+    if (user.kind === 'upstream') this.http.upstreamTimedOut(user);
     else if (user.client !== id) this.forward.timedOut(user);
     else if (user.stage === 'http') this.http.timedOut(user);
     else this.spineOf(user).timedOut(user);
@@ -304,9 +304,13 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     else if (user !== undefined) this.http.clientPassed(user, rest);
   }
 
-  // Readers are linked to whom they feed, so that they wait by themselves.
-  blocked(): void {}
-  drained(): void {}
+  blocked(id: ConnectionId): void {
+    this.blockedChanged(id, true);
+  }
+
+  drained(id: ConnectionId): void {
+    this.blockedChanged(id, false);
+  }
 
   /** Sockets end at any time, also between an event and our answer to it. */
   deadOperation(id: ConnectionId, operation: number, other: ConnectionId): void {
@@ -315,7 +319,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     else if (other === id) log.error('an operation that does not fit its socket', { socket: id, operation });
   }
 
-  adopt(socket: ConnectionId, user: ProxyConnection | HttpUpstream): void {
+  adopt(socket: ConnectionId, user: ProxyConnection | AnyUpstream): void {
     this.sockets[indexOf(socket)] = user;
   }
 
@@ -340,7 +344,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
   }
 
   /** Mutual TLS broke behind its handshake. A server that does not want us says so only here (RFC 8446 section 4.4.2.4). */
-  private alerted(user: ProxyConnection | HttpUpstream, socket: ConnectionId, alert: number): void {
+  private alerted(user: ProxyConnection | AnyUpstream, socket: ConnectionId, alert: number): void {
     const ours = alert >= OUR_ALERT;
     const number = ours ? alert - OUR_ALERT : alert;
     const client = user.kind === 'connection' && user.client === socket ? user : undefined;
@@ -375,8 +379,15 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     }
   }
 
+  /** Relays wait by themselves, as does whoever is linked to a socket. */
+  private blockedChanged(id: ConnectionId, blocked: boolean): void {
+    const user = this.sockets[indexOf(id)];
+    if (user?.kind === 'upstream') this.http.upstreamBlocked(user, blocked);
+    else if (user?.stage === 'http') this.http.clientBlocked(user, blocked);
+  }
+
   /** Takes a socket that ended out of the table. */
-  private disown(id: ConnectionId): ProxyConnection | HttpUpstream | undefined {
+  private disown(id: ConnectionId): ProxyConnection | AnyUpstream | undefined {
     const user = this.sockets[indexOf(id)];
     this.sockets[indexOf(id)] = undefined;
     return user;

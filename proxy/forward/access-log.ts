@@ -3,6 +3,8 @@
  * is in it, and stays inside its field: lines are printable ASCII, whatever came.
  */
 import { latin1 } from '../http/bytes.ts';
+import type { Field, FieldList } from '../http/h2/field.ts';
+import { H2Head } from '../http/h2/head.ts';
 import type { Head } from '../http/head.ts';
 import type { AccessFormat, RequestTexts } from '../model/access.ts';
 import type { Decision } from '../model/decision.ts';
@@ -43,7 +45,8 @@ export class AccessLog {
   }
 
   /** Takes what `add` will need of a head, which is there for a moment only. */
-  take(head: Head): RequestTexts {
+  take(head: Head | H2Head): RequestTexts {
+    if (head instanceof H2Head) return textsOf(head);
     return {
       method: textOf(head, head.start, head.methodEnd),
       uri: textOf(head, head.targetStart, head.targetEnd),
@@ -157,6 +160,33 @@ function apacheEscape(char: string): string {
 
 function unicodeEscape(char: string): string {
   return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
+}
+
+function textsOf({ methodField, path, authority, fields }: H2Head): RequestTexts {
+  const value = (name: string): string | undefined => fieldValue(fields, name);
+  return {
+    method: latin1Text(methodField),
+    // CONNECT has the authority for a target.
+    uri: latin1Text(path ?? authority),
+    version: 'HTTP/2.0',
+    host: latin1Text(authority),
+    userAgent: value('user-agent'),
+    referer: value('referer'),
+    traceId:
+      TRACE_PARENT.exec(value('traceparent') ?? '')?.[1] ??
+      TRACE_FIELDS.map((name) => value(Buffer.from(name).toString('latin1'))).find((id) => id !== undefined),
+  };
+}
+
+function fieldValue({ items, count }: FieldList, name: string): string | undefined {
+  for (let i = 0; i < count; i++)
+    if (items[i].name.length === name.length && Buffer.from(items[i].name).toString('latin1') === name)
+      return latin1Text(items[i]);
+  return undefined;
+}
+
+function latin1Text(field: Field | undefined): string {
+  return field === undefined ? '' : Buffer.from(field.value.subarray(0, TEXT_BYTES)).toString('latin1');
 }
 
 function textOf({ bytes }: Head, start: number, end: number): string {

@@ -1,4 +1,5 @@
 /** The records of decisions of one worker: bounded, always on, and used again. */
+import type { H2Head } from '../http/h2/head.ts';
 import type { Head } from '../http/head.ts';
 import type { ProxyConnection } from '../model/connection.ts';
 import { Decision } from '../model/decision.ts';
@@ -48,7 +49,7 @@ export class Decisions {
   }
 
   /** A request begins; see `Decision.begin`. `end` must follow. */
-  begin(connection: ProxyConnection, head: Head | undefined, nowMs: number): Decision {
+  begin(connection: ProxyConnection, head: Head | H2Head | undefined, nowMs: number): Decision {
     const decision = this.spare.pop() ?? new Decision();
     decision.begin(++this.sequence, connection, head, nowMs);
     return decision;

@@ -2,9 +2,12 @@
  * What becomes of requests, whatever protocols carry them: each is recorded, sent, counted, logged, and answered by the endpoint
  * or by the proxy.
  */
+import type { H2Head } from '../http/h2/head.ts';
 import type { Head } from '../http/head.ts';
 import type { HttpErrorReason, HttpWorkerMetrics } from '../metrics/http-worker.ts';
 import type { MetricsSlab } from '../metrics/slab.ts';
+import type { ProxyConnection } from '../model/connection.ts';
+import type { Decision } from '../model/decision.ts';
 import type { Exchange } from '../model/exchange.ts';
 import { type DecisionOutcome, type Explanation, LATEST } from '../model/explanation.ts';
 import type { Side } from '../model/messages.ts';
@@ -14,12 +17,12 @@ import { Decisions } from './decisions.ts';
 import type { Dialler } from './dial.ts';
 import { explain } from './explanation.ts';
 import { type AttemptsOwner, HttpAttempts } from './http-attempts.ts';
-import type { HttpUpstream } from './upstream.ts';
+import type { AnyUpstream } from './upstream.ts';
 
 /** What exchanges ask of the worker. */
 export interface ExchangesOwner {
   /** Remembers whose socket this is. */
-  adoptUpstream(upstream: HttpUpstream): void;
+  adoptUpstream(upstream: AnyUpstream): void;
 }
 
 /** Exchanges of one worker. */
@@ -51,12 +54,12 @@ export class Exchanges implements AttemptsOwner {
   }
 
   /** Clients of its side are told that their connections do not last. */
-  isDraining({ connection }: Exchange): boolean {
-    return this.draining.includes(connection.direction);
+  isDraining({ direction }: ProxyConnection): boolean {
+    return this.draining.includes(direction);
   }
 
   /** A request's head is there. */
-  begin(exchange: Exchange, head: Head, nowMs: number): void {
+  begin(exchange: Exchange, head: Head | H2Head, nowMs: number): void {
     exchange.decision = this.decisions.begin(exchange.connection, head, nowMs);
     exchange.texts = this.access?.take(head);
   }
@@ -95,9 +98,10 @@ export class Exchanges implements AttemptsOwner {
   }
 
   /** The response broke off in the middle. */
-  brokenOff(exchange: Exchange): void {
+  brokenOff(exchange: Exchange, why: string): void {
+    const { client } = exchange;
+    client.breakOff(exchange, why);
     this.answered(exchange, false);
-    exchange.client.breakOff(exchange);
   }
 
   /** Answers for the endpoint, or breaks off an answer of which the client has a part already. */
@@ -110,15 +114,20 @@ export class Exchanges implements AttemptsOwner {
     decision.message = message;
     this.attempts.abandon(exchange);
     this.metrics.failed(connection.direction, reason);
-    if (exchange.responseStarted) return this.brokenOff(exchange);
+    if (exchange.responseStarted) return this.brokenOff(exchange, message);
     exchange.status = status;
-    const answer = { status, message, decision: this.decisions.idOf(decision) };
+    const answer = { status, message, decision: this.idOf(decision) };
     exchange.responseBody.content = exchange.client.answer(exchange, answer);
     this.unanswered(exchange, 'refused');
     exchange.client.finished(exchange);
   }
 
-  adoptUpstream(upstream: HttpUpstream): void {
+  /** What people ask for a decision by. */
+  idOf(decision: Decision): string {
+    return this.decisions.idOf(decision);
+  }
+
+  adoptUpstream(upstream: AnyUpstream): void {
     this.owner.adoptUpstream(upstream);
   }
 

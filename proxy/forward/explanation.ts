@@ -20,7 +20,7 @@ export function explain(decision: Decision, id: string): Explanation {
     client: String(decision.client),
     clientIdentity: identity?.text,
     target: decision.target,
-    detection: { protocol: 'http/1', afterMs: rounded(decision.detectedAfterMs) },
+    detection: { protocol: decision.isHttp2 ? 'h2' : 'http/1', afterMs: rounded(decision.detectedAfterMs) },
     request: {
       method: METHOD_NAMES.get(decision.method) ?? '',
       path: latin1(decision.text, decision.authorityLength, decision.textLength),

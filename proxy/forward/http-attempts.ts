@@ -5,6 +5,7 @@
  */
 import { ERRNO, errnoName } from '../core/errno.ts';
 import type { HttpAuthorities } from '../metrics/http-authorities.ts';
+import type { HttpPoolSeries } from '../metrics/http-pool.ts';
 import type { HttpErrorReason } from '../metrics/http-worker.ts';
 import type { MetricsSlab } from '../metrics/slab.ts';
 import { NO_ENDPOINTS } from '../model/connection.ts';
@@ -16,8 +17,10 @@ import type { Engine } from '../native/engine.ts';
 import type { DialFailure, Dialler } from './dial.ts';
 import { HttpConnections, type HttpConnectionsOwner } from './http-connections.ts';
 import { Http1Upstreams, type Http1UpstreamsOwner } from './http1-upstreams.ts';
+import { Http2Connections, type Http2ConnectionsOwner } from './http2-connections.ts';
+import { type Http2Carrier, Http2Upstream } from './http2-upstream.ts';
 import { Retained } from './retained.ts';
-import { type HttpPool, HttpUpstream } from './upstream.ts';
+import type { AnyUpstream, HttpPool, HttpUpstream } from './upstream.ts';
 import { Waiting, type WaitingOwner } from './waiting.ts';
 
 /**
@@ -38,7 +41,7 @@ const MAX_REPLAYS = 3;
 /** Who is told what becomes of a request. */
 export interface AttemptsOwner {
   /** Remembers whose socket this is. */
-  adoptUpstream(upstream: HttpUpstream): void;
+  adoptUpstream(upstream: AnyUpstream): void;
   /** It cannot be saved. */
   failed(exchange: Exchange, status: number, reason: HttpErrorReason, message: string): void;
   /** So many more requests wait for an endpoint, or fewer. */
@@ -48,12 +51,15 @@ export interface AttemptsOwner {
   /** Client and endpoint have agreed on another protocol. */
   switched(exchange: Exchange): void;
   /** The response broke off in the middle. */
-  brokenOff(exchange: Exchange): void;
+  brokenOff(exchange: Exchange, why: string): void;
 }
 
 /** Sends the requests of one worker. */
-export class HttpAttempts implements HttpConnectionsOwner, Http1UpstreamsOwner, WaitingOwner {
+export class HttpAttempts
+  implements HttpConnectionsOwner, Http1UpstreamsOwner, Http2ConnectionsOwner, WaitingOwner
+{
   readonly connections: HttpConnections;
+  readonly http2: Http2Connections;
   readonly http1: Http1Upstreams;
   private readonly engine: Engine;
   private readonly owner: AttemptsOwner;
@@ -65,6 +71,7 @@ export class HttpAttempts implements HttpConnectionsOwner, Http1UpstreamsOwner, 
     this.owner = owner;
     this.http1 = new Http1Upstreams(engine, this);
     this.connections = new HttpConnections(engine, slab, dialler, this.http1, this);
+    this.http2 = new Http2Connections(engine, dialler, this);
     this.waiting = new Waiting(this);
   }
 
@@ -75,7 +82,9 @@ export class HttpAttempts implements HttpConnectionsOwner, Http1UpstreamsOwner, 
 
   /** Bytes of its body were passed on. */
   keep(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
-    if (exchange.idempotent) this.retained.keep(exchange, bytes, from, to);
+    // Of a connection that only it has, some of it has always been processed; streams are refused with their content.
+    if (exchange.idempotent || exchange.carrier?.writer.socket === 0)
+      this.retained.keep(exchange, bytes, from, to);
     else exchange.replayable = false;
   }
 
@@ -97,7 +106,7 @@ export class HttpAttempts implements HttpConnectionsOwner, Http1UpstreamsOwner, 
     this.owner.failed(exchange, status, reason, message);
   }
 
-  adoptUpstream(upstream: HttpUpstream): void {
+  adoptUpstream(upstream: AnyUpstream): void {
     this.owner.adoptUpstream(upstream);
   }
 
@@ -114,6 +123,10 @@ export class HttpAttempts implements HttpConnectionsOwner, Http1UpstreamsOwner, 
     this.attempt(exchange, failure, nowMs);
   }
 
+  carried(exchange: Exchange, carrier: Http2Carrier): void {
+    this.send(exchange, carrier);
+  }
+
   upstreamLost(
     exchange: Exchange,
     upstream: HttpUpstream,
@@ -121,17 +134,39 @@ export class HttpAttempts implements HttpConnectionsOwner, Http1UpstreamsOwner, 
     errno: number,
     written: number,
   ): void {
-    this.detach(exchange, endpoint);
-    if (exchange.responseStarted) return this.owner.brokenOff(exchange);
-    const nowMs = this.engine.nowMs();
+    const { served, pool } = upstream;
     const what = `the connection to ${endpoint.address} was lost (${errno === 0 ? 'closed' : errnoName(errno)}) before a response came`;
+    this.lost(exchange, endpoint, served, what, written <= upstream.handedBefore, pool.metrics);
+  }
+
+  streamLost(
+    exchange: Exchange,
+    carrier: Http2Carrier,
+    endpoint: Endpoint,
+    what: string,
+    unprocessed: boolean,
+  ): void {
+    this.lost(exchange, endpoint, carrier.served, what, unprocessed, carrier.upstream.metrics);
+  }
+
+  /** Its carrier is gone before there was a whole response. `served`: exchanges that the connection had carried before. */
+  private lost(
+    exchange: Exchange,
+    endpoint: Endpoint,
+    served: number,
+    what: string,
+    unprocessed: boolean,
+    metrics: HttpPoolSeries,
+  ): void {
+    this.detach(exchange, endpoint);
+    if (exchange.responseStarted) return this.owner.brokenOff(exchange, what);
+    const nowMs = this.engine.nowMs();
     exchange.decision?.attempted('lost', what);
     // A kept connection that its server closed meanwhile says nothing of the endpoint.
-    if (upstream.served === 0) endpoint.requestFailed(nowMs - exchange.attemptedMs, nowMs);
-    const unprocessed = written <= upstream.handedBefore;
+    if (served === 0) endpoint.requestFailed(nowMs - exchange.attemptedMs, nowMs);
     const again = exchange.replayable && (unprocessed || exchange.idempotent);
     if (again && exchange.replays++ < MAX_REPLAYS) {
-      upstream.pool.metrics.replayed(upstream.served > 0 ? 'closed_idle' : 'closed_before_response');
+      metrics.replayed(served > 0 ? 'closed_idle' : 'closed_before_response');
       return this.attempt(exchange, undefined, nowMs);
     }
     this.owner.failed(exchange, 502, 'i/o', `${what}${whyLost(exchange)}`);
@@ -187,9 +222,9 @@ export class HttpAttempts implements HttpConnectionsOwner, Http1UpstreamsOwner, 
   }
 
   private send(exchange: Exchange, carrier: Carrier): void {
-    carrier.side.send(exchange, carrier);
+    carrier.side.sendRequest(exchange, carrier);
     if (exchange.decision !== undefined) exchange.decision.sentMs = this.engine.nowMs();
-    exchange.client.sent(exchange);
+    exchange.client.goOn(exchange);
   }
 
   private attempt(exchange: Exchange, last: DialFailure | undefined, nowMs: number): void {
@@ -203,9 +238,9 @@ export class HttpAttempts implements HttpConnectionsOwner, Http1UpstreamsOwner, 
       const kept = this.kept(exchange, pool, nowMs);
       exchange.attemptedMs = nowMs;
       decision.attempt(endpoint, connection.picker?.last, kept?.served ?? -1, nowMs);
-      const upstream = kept ?? this.connections.open(pool, endpoint, exchange, nowMs);
-      if (!(upstream instanceof HttpUpstream)) {
-        failure = upstream;
+      const carrier = kept ?? this.open(exchange, pool, endpoint, nowMs);
+      if ('errno' in carrier) {
+        failure = carrier;
         decision.attempted('not reached', failure.detail);
         exchange.tried = [...exchange.tried, endpoint];
         if (failure.errno === ERRNO.emfile || failure.errno === ERRNO.enfile)
@@ -214,8 +249,8 @@ export class HttpAttempts implements HttpConnectionsOwner, Http1UpstreamsOwner, 
       }
       endpoint.beginRequest();
       if (pool.authorities !== undefined) this.countAt(exchange, decision, pool.authorities);
-      exchange.carrier = upstream;
-      if (kept !== undefined) this.send(exchange, upstream);
+      exchange.carrier = carrier;
+      if (kept !== undefined && !kept.isWaiting) this.send(exchange, kept);
       return;
     }
   }
@@ -230,11 +265,19 @@ export class HttpAttempts implements HttpConnectionsOwner, Http1UpstreamsOwner, 
     exchange.series = series;
   }
 
-  private kept(exchange: Exchange, pool: HttpPool, nowMs: number): HttpUpstream | undefined {
+  /** What can carry it without another connection. */
+  private kept(exchange: Exchange, pool: HttpPool, nowMs: number): Carrier | undefined {
+    if (exchange.isHttp2) return this.http2.withRoom(pool)?.carry(exchange);
     // After a loss others that waited as long may be as dead.
     if (exchange.replays > 0) return undefined;
     const sinceMs = exchange.idempotent ? 0 : nowMs - RECENT_MS;
     return this.connections.waiting(pool, sinceMs);
+  }
+
+  private open(exchange: Exchange, pool: HttpPool, endpoint: Endpoint, nowMs: number): Carrier | DialFailure {
+    if (!exchange.isHttp2) return this.connections.open(pool, endpoint, exchange, nowMs);
+    const upstream = this.http2.open(pool, endpoint, exchange.connection.direction === 'outbound');
+    return upstream instanceof Http2Upstream ? upstream.carry(exchange) : upstream;
   }
 
   private next(exchange: Exchange, lastErrno: number, nowMs: number): Endpoint | undefined {

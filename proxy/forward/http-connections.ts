@@ -134,6 +134,7 @@ export class HttpConnections {
     if (pool === undefined) return;
     this.pools.delete(endpoint);
     for (const upstream of pool.close()) this.discard(upstream);
+    for (const upstream of [...pool.shared]) upstream.retire();
     pool.metrics.release();
     pool.authorities?.release();
   }
@@ -144,10 +145,6 @@ export class HttpConnections {
 
   secured(upstream: HttpUpstream, report: TlsReport): void {
     if (this.dialler.secured(upstream, report)) this.ready(upstream);
-  }
-
-  tlsFailed(upstream: HttpUpstream, report: TlsReport): void {
-    this.dialler.tlsFailed(upstream, report);
   }
 
   /** Its deadline has passed: of its handshake, or of its wait. */

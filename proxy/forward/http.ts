@@ -1,17 +1,20 @@
 /**
  * HTTP of one worker: whose bytes are these?
  *
- *   client ─▶ http1-clients ─▶ exchanges ─▶ http-attempts ─▶ http1-upstreams ─▶ endpoint
- *   client ◀─ http1-clients ◀───────────────────────────── http1-upstreams ◀── endpoint
+ *   client ─▶ http1-clients, http2-client ─▶ exchanges ─▶ http-attempts ─▶ http1-upstreams, http2-upstream ─▶ endpoint
+ *   client ◀─ http1-clients, http2-client ◀────────────────────────────── http1-upstreams, http2-upstream ◀── endpoint
  */
+import type { OwnFields } from '../http/h2/own-fields.ts';
 import type { HttpSeries } from '../metrics/http.ts';
 import { HttpWorkerMetrics } from '../metrics/http-worker.ts';
 import type { MetricsSlab } from '../metrics/slab.ts';
-import { NO_BYTES, type Protocol, type ProxyConnection } from '../model/connection.ts';
+import type { Protocol, ProxyConnection } from '../model/connection.ts';
+import type { Exchange } from '../model/exchange.ts';
 import type { Explanation } from '../model/explanation.ts';
 import type { Side } from '../model/messages.ts';
 import type { EndpointPicker } from '../model/pick.ts';
 import { type ConnectionId, type Engine, indexOf } from '../native/engine.ts';
+import type { TlsReport } from '../native/tls-report.ts';
 import type { AccessLog } from './access-log.ts';
 import type { Dialler } from './dial.ts';
 import { Exchanges } from './exchanges.ts';
@@ -19,12 +22,14 @@ import type { HttpConnections } from './http-connections.ts';
 import { Http1Writer } from './http1-body.ts';
 import { Http1Clients } from './http1-clients.ts';
 import { Http1Exchange } from './http1-exchange.ts';
-import type { HttpUpstream } from './upstream.ts';
+import { Http2Client } from './http2-client.ts';
+import { Http2Upstream } from './http2-upstream.ts';
+import type { AnyUpstream } from './upstream.ts';
 
 /** What HTTP asks of the worker. */
 export interface HttpOwner {
   /** Remembers whose socket this is. */
-  adopt(socket: ConnectionId, upstream: HttpUpstream): void;
+  adopt(socket: ConnectionId, upstream: AnyUpstream): void;
 }
 
 const DETECTIONS = { http1: 'http/1', http2: 'h2', opaque: 'not_http' } as const;
@@ -33,17 +38,19 @@ const DETECTIONS = { http1: 'http/1', http2: 'h2', opaque: 'not_http' } as const
 export class HttpForward {
   private readonly engine: Engine;
   private readonly owner: HttpOwner;
+  private readonly dialler: Dialler;
   /** What is counted apart from destinations. */
   private readonly metrics: HttpWorkerMetrics;
   private readonly exchanges: Exchanges;
   private readonly http1: Http1Clients;
   /** By index of the client's socket. */
-  private readonly clients: (Http1Exchange | undefined)[] = [];
+  private readonly clients: (Http1Exchange | Http2Client | undefined)[] = [];
 
   /** @param worker its number, for the ids of decisions */
   constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, worker: number, owner: HttpOwner) {
     this.engine = engine;
     this.owner = owner;
+    this.dialler = dialler;
     this.metrics = new HttpWorkerMetrics(slab);
     this.exchanges = new Exchanges(engine, slab, this.metrics, dialler, worker, this);
     this.http1 = new Http1Clients(engine, this.exchanges, this);
@@ -89,60 +96,89 @@ export class HttpForward {
 
   // --- clients
 
-  /** A client speaks HTTP/1; see `Http1Exchange` for the parameters. */
-  start(connection: ProxyConnection, fields: Uint8Array, clientSeries?: HttpSeries): void {
+  /**
+   * A client speaks HTTP.
+   * @param own fields added to each of its requests
+   * @param clientSeries metrics of its requests, where they are counted by who sends them
+   */
+  start(
+    connection: ProxyConnection,
+    protocol: 'http1' | 'http2',
+    own: OwnFields | undefined,
+    clientSeries?: HttpSeries,
+  ): void {
     const { client, series } = connection;
-    const exchange = this.adoptClient(connection, fields, clientSeries);
+    connection.stage = 'http';
     if (series !== undefined) {
       series.received(connection.held.length);
       this.engine.count(client, series.readSlot, series.writeSlot);
     }
-    this.http1.requests.start(exchange);
+    if (protocol === 'http1')
+      return this.http1.requests.start(this.adoptHttp1(connection, own, clientSeries));
+    const multiplexed = new Http2Client(this.engine, this.exchanges, connection, own, clientSeries);
+    this.clients[indexOf(client)] = multiplexed;
+    multiplexed.start();
   }
 
   /** A client stopped in the middle of its first request line. */
   stalled(connection: ProxyConnection, afterMs: number): void {
-    const exchange = this.adoptClient(connection, NO_BYTES, undefined);
+    connection.stage = 'http';
+    const exchange = this.adoptHttp1(connection, undefined, undefined);
     this.detected(connection, undefined);
     this.http1.requestLate(exchange, 'head', afterMs);
   }
 
-  /** Closes soon those of the connections that wait for a request. */
+  /** Closes soon those of the connections that wait for a request, and tells the others that they do not last. */
   closeIdle(connections: Iterable<ProxyConnection>): void {
     for (const connection of connections) {
-      const exchange = this.clientOf(connection);
-      if (exchange?.phase === 'head' && exchange.held.length === 0) this.http1.requests.closeSoon(exchange);
+      const client = this.clientOf(connection);
+      if (client instanceof Http2Client) client.session.drain();
+      else if (client?.phase === 'head' && client.held.length === 0) this.http1.requests.closeSoon(client);
     }
   }
 
   clientData(connection: ProxyConnection, offset: number, length: number): void {
-    const exchange = this.clientOf(connection);
-    if (exchange !== undefined)
-      this.http1.requests.received(exchange, this.engine.slab, offset, offset + length);
+    const client = this.clientOf(connection);
+    if (client instanceof Http2Client) client.session.receive(this.engine.slab, offset, offset + length);
+    else if (client !== undefined)
+      this.http1.requests.received(client, this.engine.slab, offset, offset + length);
   }
 
   clientEnd(connection: ProxyConnection): void {
-    const exchange = this.clientOf(connection);
-    if (exchange !== undefined) this.http1.requests.ended(exchange);
+    const client = this.clientOf(connection);
+    if (client instanceof Http2Client) client.clientEnded();
+    else if (client !== undefined) this.http1.requests.ended(client);
   }
 
   /** The rest of a request's body has gone to the endpoint, but for the last `rest` bytes: those will not. */
   clientPassed(connection: ProxyConnection, rest: number): void {
-    const exchange = this.clientOf(connection);
-    if (exchange !== undefined) this.http1.passed(exchange, rest);
+    const client = this.clientOf(connection);
+    if (client instanceof Http1Exchange) this.http1.passed(client, rest);
+  }
+
+  /** The client does not read as fast as it is sent to (true), or does again. */
+  clientBlocked(connection: ProxyConnection, blocked: boolean): void {
+    const client = this.clientOf(connection);
+    if (client instanceof Http2Client) return client.session.setBlocked(blocked);
+    if (client === undefined) return;
+    client.writer.full = blocked;
+    const { carrier } = client;
+    if (!blocked && carrier !== undefined) carrier.side.goOn(client, carrier);
   }
 
   timedOut(connection: ProxyConnection): void {
-    const exchange = this.clientOf(connection);
-    if (exchange !== undefined) this.http1.requests.timedOut(exchange);
+    const client = this.clientOf(connection);
+    if (client instanceof Http2Client) client.timedOut();
+    else if (client !== undefined) this.http1.requests.timedOut(client);
   }
 
   /** The client's socket has ended. */
   clientGone(connection: ProxyConnection): void {
-    const exchange = this.clientOf(connection);
-    if (exchange === undefined) return;
+    const client = this.clientOf(connection);
+    if (client === undefined) return;
     this.forget(connection);
-    this.http1.gone(exchange);
+    if (client instanceof Http2Client) client.gone();
+    else this.http1.gone(client);
   }
 
   /** It speaks no HTTP any more. */
@@ -152,43 +188,82 @@ export class HttpForward {
 
   // --- endpoints
 
+  upstreamConnected(upstream: AnyUpstream, micros: number): void {
+    if (upstream instanceof Http2Upstream) this.exchanges.attempts.http2.connected(upstream, micros);
+    else this.connections.connected(upstream, micros);
+  }
+
+  upstreamSecured(upstream: AnyUpstream, report: TlsReport): void {
+    if (upstream instanceof Http2Upstream) this.exchanges.attempts.http2.secured(upstream, report);
+    else this.connections.secured(upstream, report);
+  }
+
+  upstreamTlsFailed(upstream: AnyUpstream, report: TlsReport): void {
+    this.dialler.tlsFailed(upstream, report);
+  }
+
+  upstreamTimedOut(upstream: AnyUpstream): void {
+    if (upstream instanceof Http2Upstream) this.exchanges.attempts.http2.timedOut(upstream);
+    else this.connections.timedOut(upstream);
+  }
+
+  /** Its socket ended, or never was. `written`: bytes that the kernel took. */
+  upstreamClosed(upstream: AnyUpstream, errno: number, written: number): void {
+    if (upstream instanceof Http2Upstream) this.exchanges.attempts.http2.closed(upstream, errno);
+    else this.connections.ended(upstream, errno, written);
+  }
+
   /** Bytes of an endpoint. */
-  upstreamData(upstream: HttpUpstream, offset: number, length: number): void {
-    this.exchanges.attempts.http1.received(upstream, offset, length);
+  upstreamData(upstream: AnyUpstream, offset: number, length: number): void {
+    if (upstream instanceof Http2Upstream)
+      upstream.session.receive(this.engine.slab, offset, offset + length);
+    else this.exchanges.attempts.http1.received(upstream, offset, length);
   }
 
   /** An endpoint will send no more. */
-  upstreamEnd(upstream: HttpUpstream): void {
-    this.exchanges.attempts.http1.endpointEnded(upstream);
+  upstreamEnd(upstream: AnyUpstream): void {
+    if (upstream instanceof Http2Upstream) this.engine.reset(upstream.upstream);
+    else this.exchanges.attempts.http1.endpointEnded(upstream);
   }
 
   /** The rest of the response's body has gone to the client, but for the last `rest` bytes: those will not. */
-  upstreamPassed(upstream: HttpUpstream, rest: number): void {
+  upstreamPassed(upstream: AnyUpstream, rest: number): void {
+    if (upstream instanceof Http2Upstream) return;
     this.exchanges.attempts.http1.passed(upstream, rest);
   }
 
-  adoptUpstream(upstream: HttpUpstream): void {
+  /** The endpoint does not read as fast as it is sent to (true), or does again. */
+  upstreamBlocked(upstream: AnyUpstream, blocked: boolean): void {
+    if (upstream instanceof Http2Upstream) return upstream.session.setBlocked(blocked);
+    upstream.writer.full = blocked;
+    const { exchange } = upstream;
+    if (!blocked && exchange !== undefined) exchange.client.goOn(exchange);
+  }
+
+  adoptUpstream(upstream: AnyUpstream): void {
     this.owner.adopt(upstream.upstream, upstream);
   }
 
-  private adoptClient(
+  private adoptHttp1(
     connection: ProxyConnection,
-    fields: Uint8Array,
+    own: OwnFields | undefined,
     clientSeries: HttpSeries | undefined,
   ): Http1Exchange {
     const { client } = connection;
     const writer = new Http1Writer(this.engine, client);
-    const exchange = new Http1Exchange(connection, this.http1, writer, fields, clientSeries);
-    connection.stage = 'http';
+    const exchange = new Http1Exchange(connection, this.http1, writer, own, clientSeries);
     this.clients[indexOf(client)] = exchange;
     return exchange;
   }
 
-  private clientOf({ client }: ProxyConnection): Http1Exchange | undefined {
+  private clientOf({ client }: ProxyConnection): Http1Exchange | Http2Client | undefined {
     return this.clients[indexOf(client)];
   }
 
-  private *underWay(): Iterable<Http1Exchange> {
-    for (const exchange of this.clients) if (exchange !== undefined) yield exchange;
+  private *underWay(): Iterable<Exchange> {
+    for (const client of this.clients) {
+      if (client instanceof Http2Client) yield* client.underWay;
+      else if (client !== undefined) yield client;
+    }
   }
 }

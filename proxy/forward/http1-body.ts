@@ -1,6 +1,8 @@
 /** HTTP/1 bodies: read from one connection, and written to another in whatever framing that has. Framing is never copied. */
 import type { MessageBody } from '../http/body.ts';
 import { FieldIndex } from '../http/fields.ts';
+import { FieldList } from '../http/h2/field.ts';
+import { fieldTrailersRoom, writeFieldTrailers } from '../http/h2/to-http1.ts';
 import { BODY } from '../http/head.ts';
 import { trailersRoom, writeChunkHeader, writeLastChunk } from '../http/write.ts';
 import type { BodyWriter } from '../model/exchange.ts';
@@ -22,6 +24,7 @@ export class Http1Writer implements BodyWriter {
   socket: ConnectionId;
   /** In chunks. */
   framed = false;
+  full = false;
   /** Bytes handed to the engine for the socket, heads included. */
   handed = 0;
   private readonly engine: Engine;
@@ -31,7 +34,28 @@ export class Http1Writer implements BodyWriter {
     this.socket = socket;
   }
 
-  write(bytes: Uint8Array, from: number, to: number): void {
+  write(bytes: Uint8Array, from: number, to: number, last: boolean): void {
+    if (to > from) this.send(bytes, from, to);
+    if (last) this.end(undefined);
+  }
+
+  end(trailers: FieldIndex | FieldList | undefined): void {
+    if (!this.framed) return;
+    const { engine } = this;
+    const list = trailers instanceof FieldList;
+    const at = engine.reserve(list ? fieldTrailersRoom(trailers) : trailersRoom(trailers ?? NO_TRAILERS));
+    const end = list
+      ? writeFieldTrailers(trailers, engine.slab, at)
+      : writeLastChunk(trailers ?? NO_TRAILERS, engine.slab, at);
+    engine.sendBuilt(this.socket, end);
+    this.handed += end - at;
+  }
+
+  passed(length: number): void {
+    this.handed += length;
+  }
+
+  private send(bytes: Uint8Array, from: number, to: number): void {
     const { engine, socket } = this;
     if (this.framed) this.handed += sendChunk(engine, bytes, from, to, socket);
     else if (engine.isSending(socket)) {
@@ -44,19 +68,6 @@ export class Http1Writer implements BodyWriter {
       else engine.send(socket, bytes.subarray(from, to));
       this.handed += to - from;
     }
-  }
-
-  passed(length: number): void {
-    this.handed += length;
-  }
-
-  end(trailers: FieldIndex = NO_TRAILERS): void {
-    if (!this.framed) return;
-    const { engine } = this;
-    const at = engine.reserve(trailersRoom(trailers));
-    const end = writeLastChunk(trailers, engine.slab, at);
-    engine.sendBuilt(this.socket, end);
-    this.handed += end - at;
   }
 }
 
@@ -79,8 +90,7 @@ export function passBody(
     body.done = body.remaining === 0;
   }
   body.content += end - from;
-  if (end > from) writer.write(bytes, from, end);
-  if (body.done) writer.end(undefined);
+  if (end > from) writer.write(bytes, from, end, body.done);
   return end;
 }
 
@@ -110,7 +120,7 @@ function passChunks(
     if (at < 0) return at;
     const { dataStart, dataEnd } = chunks;
     body.content += dataEnd - dataStart;
-    if (dataEnd > dataStart) writer.write(bytes, dataStart, dataEnd);
+    if (dataEnd > dataStart) writer.write(bytes, dataStart, dataEnd, false);
   }
   body.done = chunks.done;
   if (body.done) writer.end(chunks.trailers);

@@ -1,9 +1,14 @@
 /** The client's side of HTTP/1: what its requests mean, and how responses are written to it. */
 import { bodyLength, encodeAnswer, type LocalAnswer } from '../http/answer.ts';
-import { BODY, FRAMING, type Head } from '../http/head.ts';
+import { FieldList } from '../http/h2/field.ts';
+import { FieldOptions, requestFields } from '../http/h2/from-http1.ts';
+import type { H2Head } from '../http/h2/head.ts';
+import { fieldsRoom, LineOptions, responseFraming, writeResponseFields } from '../http/h2/to-http1.ts';
+import { BODY, FRAMING, Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import { canonicalPath } from '../http/path.ts';
 import { describeProblem, PROBLEM } from '../http/problems.ts';
+import { readRequestHead } from '../http/request.ts';
 import { CONNECTION, headRoom, WriteOptions, writeResponseHead } from '../http/write.ts';
 import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
 import type { ClientSide } from '../model/exchange.ts';
@@ -29,6 +34,11 @@ export class Http1Clients implements ClientSide, RequestOwner {
   private readonly heads: Http1Heads;
   private readonly requestOptions = new WriteOptions();
   private readonly responseOptions = new WriteOptions();
+  private readonly lineOptions = new LineOptions();
+  private readonly fieldOptions = new FieldOptions();
+  /** On their way to HTTP/2: nobody keeps them. */
+  private readonly head = new Head();
+  private readonly fields = new FieldList();
 
   constructor(engine: Engine, exchanges: Exchanges, owner: Http1ClientsOwner) {
     this.engine = engine;
@@ -64,7 +74,7 @@ export class Http1Clients implements ClientSide, RequestOwner {
     const end = passBody(requestBody, bytes, from, to, writer);
     if (end < 0) return end;
     this.exchanges.keep(exchange, bytes, from, end);
-    if (!requestBody.done) this.link(exchange, writer.socket);
+    if (!requestBody.done && writer.socket !== 0) this.link(exchange, writer.socket);
     if (!exchange.replayable) passRest(this.engine, requestBody, connection.client, writer);
     if (requestBody.done) this.requestDone(exchange);
     return end;
@@ -107,11 +117,20 @@ export class Http1Clients implements ClientSide, RequestOwner {
     return this.heads.send(exchange, socket, more);
   }
 
+  headFields(exchange: Http1Exchange): FieldList {
+    const { head, fields, fieldOptions } = this;
+    const [bytes, start, end] = this.heads.kept(exchange);
+    // It was read once, and written as it is to be sent: it cannot be wrong.
+    readRequestHead(head, bytes, start, end);
+    requestFields(head, fieldOptions, fields);
+    return fields;
+  }
+
   releaseHead(exchange: Http1Exchange): void {
     this.heads.release(exchange);
   }
 
-  sent(exchange: Http1Exchange): void {
+  goOn(exchange: Http1Exchange): void {
     this.requests.goOnWithBody(exchange);
   }
 
@@ -132,16 +151,26 @@ export class Http1Clients implements ClientSide, RequestOwner {
       return;
     }
     if (method === METHOD.connect && status < 300) return this.writeHead(exchange, head, FRAMING.none);
-    // A tunnel that is refused: what the client sent for it must not be read as requests.
-    if (exchange.isTunnel) exchange.keepAlive = false;
-    // The endpoint has seen enough, and the client may not send the rest, or not know where it ends.
-    if (!exchange.requestBody.done && status >= 300) exchange.keepAlive = false;
+    this.settleConnection(exchange, status);
     // Towards HTTP/1.0 the end of the connection is the end of what has no length (RFC 9112 section 6.3).
     const endless = head.body === BODY.chunked || head.body === BODY.untilClose;
     writer.framed = endless && minor === 1;
     if (endless && minor === 0) exchange.keepAlive = false;
-    if (this.exchanges.isDraining(exchange)) exchange.keepAlive = false;
     this.writeHead(exchange, head, writer.framed ? FRAMING.chunked : announced(head, minor));
+  }
+
+  respondFields(exchange: Http1Exchange, { fields, status, contentLength }: H2Head, end: boolean): void {
+    const { method, minor, writer } = exchange;
+    const { engine, lineOptions: options } = this;
+    if (status < 200 && minor === 0) return;
+    if (status >= 200) this.settleConnection(exchange, status);
+    options.framing = responseFraming(method, status, contentLength, end, minor);
+    options.contentLength = contentLength;
+    writer.framed = options.framing === FRAMING.chunked;
+    if (!end && status >= 200 && options.framing === FRAMING.none) exchange.keepAlive = false;
+    options.connection = connectionOf(exchange, status);
+    const at = engine.reserve(fieldsRoom(fields, options));
+    engine.sendBuilt(exchange.connection.client, writeResponseFields(fields, options, engine.slab, at));
   }
 
   finished(exchange: Http1Exchange): void {
@@ -165,7 +194,7 @@ export class Http1Clients implements ClientSide, RequestOwner {
   answer(exchange: Http1Exchange, answer: LocalAnswer): number {
     // HTTP/1.0 clients would have to be told that the connection goes on: it is not worth it.
     const last = !exchange.requestBody.done || exchange.isTunnel || exchange.minor === 0;
-    if (last || this.exchanges.isDraining(exchange)) exchange.keepAlive = false;
+    if (last || this.exchanges.isDraining(exchange.connection)) exchange.keepAlive = false;
     const close = !exchange.keepAlive;
     const bytes = encodeAnswer(answer, exchange.json, exchange.method === METHOD.head, close);
     this.engine.send(exchange.connection.client, bytes);
@@ -175,6 +204,15 @@ export class Http1Clients implements ClientSide, RequestOwner {
   breakOff(exchange: Http1Exchange): void {
     exchange.phase = 'closing';
     this.engine.reset(exchange.connection.client);
+  }
+
+  /** Whether the client's connection goes on after this response, but for what its framing says. */
+  private settleConnection(exchange: Http1Exchange, status: number): void {
+    // A tunnel that is refused: what the client sent for it must not be read as requests.
+    const refused = exchange.isTunnel;
+    // The endpoint has seen enough, and the client may not send the rest, or not know where it ends.
+    const early = !exchange.requestBody.done && status >= 300;
+    if (refused || early || this.exchanges.isDraining(exchange.connection)) exchange.keepAlive = false;
   }
 
   private requestDone(exchange: Http1Exchange): void {
@@ -189,7 +227,7 @@ export class Http1Clients implements ClientSide, RequestOwner {
     options.contentLength = head.contentLength;
     options.connection = upgrade ? CONNECTION.upgrade : CONNECTION.none;
     options.path = path;
-    options.extra = exchange.fields.length > 0 ? exchange.fields : null;
+    options.extra = exchange.own?.lines ?? null;
     options.host = head.authorityStart === head.authorityEnd ? hostOf(exchange.connection) : null;
     this.heads.keep(exchange, head, options);
   }

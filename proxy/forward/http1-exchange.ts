@@ -1,5 +1,6 @@
 /** A client's HTTP/1 connection and the exchange it is at: it has one at a time, and uses it again. */
 import { equalsFolded, LOWER } from '../http/bytes.ts';
+import type { OwnFields } from '../http/h2/own-fields.ts';
 import { type Head, PROTOCOL } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import type { HttpSeries } from '../metrics/http.ts';
@@ -19,7 +20,7 @@ export type RequestPart = 'head' | 'body' | 'next';
 /** See above. */
 export class Http1Exchange extends Exchange {
   declare readonly writer: Http1Writer;
-  readonly fields: Uint8Array;
+  readonly own: OwnFields | undefined;
   phase: ClientPhase = 'head';
   /** Received bytes that nobody has used: part of a head, or what came ahead of its time. */
   held: Uint8Array = NO_BYTES;
@@ -50,16 +51,20 @@ export class Http1Exchange extends Exchange {
   /** `Engine.flushes` when it was last sent. */
   sentFlush = -1;
 
-  /** @param fields added to each of its requests: whole lines of a head */
+  /** @param own added to each of its requests */
   constructor(
     connection: ProxyConnection,
     client: ClientSide,
     writer: Http1Writer,
-    fields: Uint8Array,
+    own: OwnFields | undefined,
     clientSeries: HttpSeries | undefined,
   ) {
     super(connection, client, writer, clientSeries);
-    this.fields = fields;
+    this.own = own;
+  }
+
+  get isHttp2(): boolean {
+    return false;
   }
 
   get isTunnel(): boolean {
@@ -72,6 +77,7 @@ export class Http1Exchange extends Exchange {
     const websocket = head.upgrade && head.protocol === PROTOCOL.websocket && head.method === METHOD.get;
     this.minor = head.minor;
     this.requestLength = head.contentLength;
+    this.requestFraming = head.framing;
     this.requestBody.start(head.body, head.contentLength);
     this.last = head.close;
     this.keepAlive = !head.close;

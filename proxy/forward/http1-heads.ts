@@ -56,6 +56,12 @@ export class Http1Heads {
     return blockLength;
   }
 
+  /** Where it is. */
+  kept({ blockOffset, blockLength, longHead }: Http1Exchange): readonly [Uint8Array, number, number] {
+    if (longHead !== undefined) return [longHead, 0, longHead.length];
+    return [this.engine.slab, blockOffset, blockOffset + blockLength];
+  }
+
   /** It need not be sent again. */
   release(exchange: Http1Exchange): void {
     exchange.longHead = undefined;

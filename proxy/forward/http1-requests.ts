@@ -139,7 +139,11 @@ export class Http1Requests {
       // The end was seen before the body was: during detection, or while its head waited.
       if (at === to && exchange.clientEnded) return this.owner.requestCut(exchange);
       this.expect(exchange, 'body');
-      if (at === to) this.unpause(exchange);
+      if (at < to) return;
+      // What is linked to the endpoint's socket waits by itself.
+      const writer = exchange.carrier?.writer;
+      if (writer?.full === true && writer.socket === 0) this.pause(exchange);
+      else this.unpause(exchange);
     } else if (exchange.phase === 'head') this.goOn(exchange);
     else if (exchange.phase === 'answer' && at === to) {
       // It is heard of when the client leaves.

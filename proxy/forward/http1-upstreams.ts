@@ -1,11 +1,11 @@
 /** The endpoint's side of HTTP/1: sends requests on connections of its own, one at a time, and passes the responses back. */
 
 import { MessageBody } from '../http/body.ts';
-import { BODY, type Head } from '../http/head.ts';
+import { BODY, FRAMING, type Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import { describeProblem } from '../http/problems.ts';
 import type { Endpoint } from '../model/endpoint.ts';
-import type { Carrier, EndpointSide, Exchange } from '../model/exchange.ts';
+import type { BodyWriter, Carrier, EndpointSide, Exchange } from '../model/exchange.ts';
 import type { Engine } from '../native/engine.ts';
 import type { HttpConnections } from './http-connections.ts';
 import { passBody, passRest } from './http1-body.ts';
@@ -42,16 +42,20 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
 
   // --- requests
 
-  send(exchange: Exchange, carrier: Carrier): void {
+  sendRequest(exchange: Exchange, carrier: Carrier): void {
     const upstream = carrier as HttpUpstream;
     const { writer } = upstream;
     const { requestBody, keptBody } = exchange;
     upstream.exchange = exchange;
     upstream.handedBefore = writer.handed;
-    writer.framed = requestBody.kind === BODY.chunked;
+    writer.framed = exchange.requestFraming === FRAMING.chunked;
     writer.handed += exchange.client.sendHead(exchange, upstream.upstream, !requestBody.done);
     if (keptBody.length > 0) this.sendBodyAgain(exchange, upstream);
     upstream.sentFlush = this.engine.flushes;
+  }
+
+  goOn(_exchange: Exchange, carrier: Carrier): void {
+    this.unpause(carrier as HttpUpstream);
   }
 
   abandon(exchange: Exchange, carrier: Carrier): void {
@@ -66,6 +70,8 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
     const body = new MessageBody();
     body.start(exchange.requestBody.kind, exchange.requestLength);
     for (const bytes of exchange.keptBody) passBody(body, bytes, 0, bytes.length, upstream.writer);
+    // Of HTTP/2 the content alone is kept.
+    if (body.kind === BODY.untilClose && exchange.requestBody.done) upstream.writer.end(undefined);
   }
 
   // --- responses
@@ -122,10 +128,7 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
     const { responseBody, writer } = exchange;
     const end = passBody(responseBody, bytes, from, to, writer);
     if (upstream.exchange === undefined) return end;
-    if (!responseBody.done && !upstream.linked) {
-      upstream.linked = true;
-      this.engine.link(upstream.upstream, writer.socket);
-    }
+    if (!responseBody.done) this.slowDown(upstream, writer);
     passRest(this.engine, responseBody, upstream.upstream, writer);
     return end;
   }
@@ -135,6 +138,7 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
       upstream.linked = false;
       this.engine.link(upstream.upstream, 0);
     }
+    this.unpause(upstream);
     const requestDone = exchange.requestBody.done;
     this.detach(exchange, upstream);
     // `more`: something came behind it that nobody asked for. And an endpoint that did not want all of a request may get lost in it.
@@ -156,6 +160,24 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
     if (to > from) this.engine.unread(socket, bytes.slice(from, to));
     this.owner.switched(exchange);
     exchange.client.switched(exchange, socket);
+  }
+
+  /** An endpoint that sends faster than the client reads waits. */
+  private slowDown(upstream: HttpUpstream, writer: BodyWriter): void {
+    if (writer.socket === 0) {
+      if (!writer.full || upstream.paused) return;
+      upstream.paused = true;
+      this.engine.pause(upstream.upstream);
+    } else if (!upstream.linked) {
+      upstream.linked = true;
+      this.engine.link(upstream.upstream, writer.socket);
+    }
+  }
+
+  private unpause(upstream: HttpUpstream): void {
+    if (!upstream.paused) return;
+    upstream.paused = false;
+    this.engine.resume(upstream.upstream);
   }
 
   private detach(exchange: Exchange, upstream: HttpUpstream): void {

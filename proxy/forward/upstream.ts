@@ -7,6 +7,7 @@ import type { Endpoint } from '../model/endpoint.ts';
 import type { Carrier, EndpointSide, Exchange } from '../model/exchange.ts';
 import type { ConnectionId } from '../native/engine.ts';
 import type { Http1Writer } from './http1-body.ts';
+import type { Http2Upstream } from './http2-upstream.ts';
 
 /** An HTTP/1 connection to an endpoint, from dialling to its end. */
 export class HttpUpstream implements Carrier {
@@ -30,6 +31,8 @@ export class HttpUpstream implements Carrier {
   closing = false;
   /** The endpoint has ended its side. */
   ended = false;
+  /** It is not read from, since the client does not take what it sends. */
+  paused = false;
   /** It is linked to the client of its exchange: a body is on its way. */
   linked = false;
   /** It carries another protocol from here on, or a tunnel. */
@@ -61,7 +64,14 @@ export class HttpUpstream implements Carrier {
   get isReady(): boolean {
     return this.upstreamStage === 'ready';
   }
+
+  get isWaiting(): boolean {
+    return !this.isReady;
+  }
 }
+
+/** A connection to an endpoint, whatever it speaks. */
+export type AnyUpstream = HttpUpstream | Http2Upstream;
 
 /** The connections to one endpoint, which is to one identity too. */
 export class HttpPool {
@@ -70,6 +80,8 @@ export class HttpPool {
   readonly authorities: HttpAuthorities | undefined;
   /** Those that wait, the one that was useful last at the end: it is the least likely to be closed by the other side. */
   private readonly idle: HttpUpstream[] = [];
+  /** Connections of HTTP/2 that take requests. */
+  readonly shared: Http2Upstream[] = [];
   /** The endpoint is no longer listed: nothing comes back. */
   closed = false;
 

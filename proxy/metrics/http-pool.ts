@@ -36,6 +36,11 @@ export class HttpPoolSeries {
     this.slab.add(this.active, 1);
   }
 
+  /** A request joined others on a connection. */
+  shared(): void {
+    this.slab.add(this.reuses, 1);
+  }
+
   /** A request took an idle connection. */
   reused(): void {
     this.slab.add(this.reuses, 1);

@@ -12,7 +12,7 @@ export interface RequestTexts {
   readonly method: string;
   /** The request target. */
   readonly uri: string;
-  readonly version: 'HTTP/1.0' | 'HTTP/1.1';
+  readonly version: 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2.0';
   /** Of the target if it names one, else of Host; empty when there is none. */
   readonly host: string;
   readonly userAgent: string | undefined;

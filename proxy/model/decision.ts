@@ -4,6 +4,7 @@
  */
 import type { PeerAddress } from '../core/address.ts';
 import type { PeerIdentity } from '../core/identity.ts';
+import { H2Head } from '../http/h2/head.ts';
 import type { Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import type { HttpErrorReason } from '../metrics/http-worker.ts';
@@ -51,6 +52,8 @@ export class Decision {
   target = '';
   /** How long it took to tell what the client speaks. */
   detectedAfterMs = NEVER;
+  /** The client speaks HTTP/2. */
+  isHttp2 = false;
   /** One of METHOD; below 0 when the request could not be read. */
   method = -1;
   /** The authority, and behind it the path without its query: secrets travel there. */
@@ -74,7 +77,7 @@ export class Decision {
   readonly attempts: Attempt[] = [new Attempt()];
 
   /** A request begins, or something that could not be read as one; nothing of the one before is left. */
-  begin(sequence: number, connection: ProxyConnection, head: Head | undefined, nowMs: number): void {
+  begin(sequence: number, connection: ProxyConnection, head: Head | H2Head | undefined, nowMs: number): void {
     this.sequence = sequence;
     this.direction = connection.direction;
     this.client = connection.peer;
@@ -89,7 +92,9 @@ export class Decision {
     this.message = '';
     this.method = head?.method ?? -1;
     this.authorityLength = this.textLength = 0;
-    if (head !== undefined) this.keepText(head);
+    this.isHttp2 = head instanceof H2Head;
+    if (head instanceof H2Head) this.keepFields(head);
+    else if (head !== undefined) this.keepText(head);
   }
 
   /** It is given to an endpoint. `pick`: why to this one, where there was a choice. */
@@ -122,6 +127,12 @@ export class Decision {
   /** Something about it was not as usual: it is kept for longer. */
   get notable(): boolean {
     return this.outcome !== 'answered' || this.tries > 1 || this.status >= FIRST_FAILURE;
+  }
+
+  private keepFields({ authority, path }: H2Head): void {
+    if (authority !== undefined) this.keep(authority.value, 0, authority.value.length);
+    this.authorityLength = this.textLength;
+    if (path !== undefined) this.keep(path.value, 0, path.value.length);
   }
 
   /** CONNECT has no path. */

@@ -5,7 +5,9 @@
 import type { LocalAnswer } from '../http/answer.ts';
 import { MessageBody } from '../http/body.ts';
 import type { FieldIndex } from '../http/fields.ts';
-import type { Head } from '../http/head.ts';
+import type { FieldList } from '../http/h2/field.ts';
+import type { H2Head } from '../http/h2/head.ts';
+import { FRAMING, type Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import type { HttpSeries } from '../metrics/http.ts';
 import type { ConnectionId } from '../native/engine.ts';
@@ -14,17 +16,23 @@ import { NO_ENDPOINTS, type ProxyConnection } from './connection.ts';
 import type { Decision } from './decision.ts';
 import type { Endpoint } from './endpoint.ts';
 
-/** Takes the content of one message after the other, in the framing of its side. It always takes all of it. */
+/**
+ * Takes the content of one message after the other, in the framing of its side. It always takes all of it; what cannot leave yet
+ * makes it `full`.
+ */
 export interface BodyWriter {
-  /** The socket it ends on, which its source is to be linked to; 0 where many share one. */
+  /** The socket it ends on, which a source with a socket of its own is to be linked to; 0 where many share one. */
   readonly socket: ConnectionId;
   /** Content goes out in pieces with a frame around each, not as it is. */
   readonly framed: boolean;
-  write(bytes: Uint8Array, from: number, to: number): void;
+  /** Its source is to wait until `goOn`: it has more than it can send. For sources that cannot be linked to it. */
+  readonly full: boolean;
+  /** @param last that was all of it, and there are no trailers */
+  write(bytes: Uint8Array, from: number, to: number, last: boolean): void;
+  /** That was all of it. */
+  end(trailers: FieldIndex | FieldList | undefined): void;
   /** So many bytes have gone to the socket without it. */
   passed(length: number): void;
-  /** That was all of it. */
-  end(trailers: FieldIndex | undefined): void;
 }
 
 /** The client's side of an exchange. */
@@ -34,14 +42,18 @@ export interface ClientSide {
    * @returns bytes handed to the engine
    */
   sendHead(exchange: Exchange, socket: ConnectionId, more: boolean): number;
+  /** The same for HTTP/2; valid until the next call. */
+  headFields(exchange: Exchange): FieldList;
   /** The request need not be sent again. */
   releaseHead(exchange: Exchange): void;
-  /** There is a connection, and the body may go on. */
-  sent(exchange: Exchange): void;
+  /** The body of the request may go on: there is a connection, or it has taken what it could not take before. */
+  goOn(exchange: Exchange): void;
   /** That connection is none of its business any more. */
   unlink(exchange: Exchange): void;
   /** Passes on the head of an interim response, or of the final one. */
   respond(exchange: Exchange, head: Head): void;
+  /** The same from HTTP/2. `end`: there is no content. */
+  respondFields(exchange: Exchange, head: H2Head, end: boolean): void;
   /** Its response is complete, and what becomes of its client depends on what was said. */
   finished(exchange: Exchange): void;
   /** Passes on what the endpoint sends from here on, and what it gets, untouched: both have agreed to another protocol. */
@@ -52,13 +64,15 @@ export interface ClientSide {
    */
   answer(exchange: Exchange, answer: LocalAnswer): number;
   /** Ends a response in the middle so that the client cannot take it for a whole one. */
-  breakOff(exchange: Exchange): void;
+  breakOff(exchange: Exchange, why: string): void;
 }
 
 /** The endpoint's side of an exchange. */
 export interface EndpointSide {
   /** Sends the request, or what is there of it. */
-  send(exchange: Exchange, carrier: Carrier): void;
+  sendRequest(exchange: Exchange, carrier: Carrier): void;
+  /** The body of the response may go on. */
+  goOn(exchange: Exchange, carrier: Carrier): void;
   /** Nobody wants the response any more, or there is none. */
   abandon(exchange: Exchange, carrier: Carrier): void;
 }
@@ -70,8 +84,10 @@ export interface Carrier {
   readonly endpoint: Endpoint | undefined;
   /** Takes the content of the request. */
   readonly writer: BodyWriter;
-  /** Requests can be sent. */
+  /** The request has a connection, and its content can be sent. */
   readonly isReady: boolean;
+  /** Its connection is not there yet. */
+  readonly isWaiting: boolean;
   /** Exchanges its connection has completed. */
   readonly served: number;
 }
@@ -89,6 +105,8 @@ export abstract class Exchange {
   readonly requestBody = new MessageBody();
   /** Of the whole body in bytes, where it is known. */
   requestLength = 0;
+  /** One of FRAMING: how an HTTP/1 connection is told where the body ends. */
+  requestFraming: number = FRAMING.none;
   /** May be sent again though it may have been processed (RFC 9110 section 9.2.2). */
   idempotent = false;
   /** It takes JSON rather than text. */
@@ -136,6 +154,8 @@ export abstract class Exchange {
     this.clientSeries = clientSeries;
   }
 
+  /** It came on HTTP/2, and goes on as such. */
+  abstract get isHttp2(): boolean;
   /** It asks for a connection of its own, to be used for something else: CONNECT, or WebSocket. */
   abstract get isTunnel(): boolean;
 

@@ -61,7 +61,7 @@ export interface Explanation {
   /** Where the client wanted to go: an address, or the service of a listener. */
   readonly target: string;
   /** What its connection was found to speak, and how long that took from its acceptance. */
-  readonly detection: { readonly protocol: 'http/1'; readonly afterMs: number };
+  readonly detection: { readonly protocol: 'http/1' | 'h2'; readonly afterMs: number };
   readonly request: {
     /** `other` for methods RFC 9110 does not name; empty when the request could not be read. */
     readonly method: string;

@@ -178,6 +178,13 @@ export class FieldList {
     this.size = 0;
   }
 
+  /** A list of its own with the same fields. */
+  copy(): FieldList {
+    const list = new FieldList();
+    for (let i = 0; i < this.count; i++) list.push(this.items[i]);
+    return list;
+  }
+
   /** Appends a field. */
   push(field: Field): void {
     this.items[this.count++] = field;

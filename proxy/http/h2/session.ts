@@ -64,7 +64,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
   protected readonly streams = new Streams<T>();
   protected readonly budgets: Budgets;
   /** The owner's time when bytes came last. */
-  protected receivedMs: number;
+  receivedMs: number;
   /** It ends when no stream is open any more, and why that is so. */
   protected finishing = false;
   private finishReason = 'it was drained';

@@ -1,0 +1,325 @@
+/** A client's HTTP/2 connection: each of its streams is an exchange of its own. */
+import type { LocalAnswer } from '../http/answer.ts';
+import { answerFields, GRPC_OF_REASON, grpcAnswerFields, grpcTrailerFields } from '../http/answer-fields.ts';
+import { FieldList } from '../http/h2/field.ts';
+import { H2_ERROR } from '../http/h2/frames.ts';
+import { FieldOptions, responseFields } from '../http/h2/from-http1.ts';
+import type { H2Head } from '../http/h2/head.ts';
+import type { OwnFields } from '../http/h2/own-fields.ts';
+import type { ServerOwner } from '../http/h2/owner.ts';
+import { describeH2Problem } from '../http/h2/problems.ts';
+import { ServerSession } from '../http/h2/server-session.ts';
+import type { Stream } from '../http/h2/stream.ts';
+import { fieldsRoom, LineOptions, writeRequestFields } from '../http/h2/to-http1.ts';
+import { BODY, type Head } from '../http/head.ts';
+import { METHOD } from '../http/names.ts';
+import { CONNECTION } from '../http/write.ts';
+import type { HttpSeries } from '../metrics/http.ts';
+import { joined, NO_BYTES, type ProxyConnection } from '../model/connection.ts';
+import type { ClientSide } from '../model/exchange.ts';
+import type { ConnectionId, Engine } from '../native/engine.ts';
+import type { Exchanges } from './exchanges.ts';
+import { StreamWriter } from './http2-body.ts';
+import { Http2Exchange } from './http2-exchange.ts';
+import { Http2Socket } from './http2-socket.ts';
+
+/** Exchanges that are kept to be used again: as many streams as most connections have at once. */
+const SPARE = 32;
+
+/** How long a connection may be without streams, in ms, as between requests of HTTP/1. */
+const IDLE_MS = 10 * 60_000;
+
+/** How long a client may leave a stream without a window, in ms: what it has asked for waits in memory. */
+const STALLED_MS = 5 * 60_000;
+
+/** Heads on their way, which are sent before the next ones come. */
+const outgoing = new FieldList();
+const fieldOptions = new FieldOptions();
+const lineOptions = new LineOptions();
+
+type Session = ServerSession<Http2Exchange>;
+type ClientStream = Stream<Http2Exchange>;
+
+/** See above. */
+export class Http2Client
+  extends Http2Socket<Session>
+  implements ServerOwner<Session, Http2Exchange>, ClientSide
+{
+  readonly connection: ProxyConnection;
+  readonly session: Session;
+  private readonly exchanges: Exchanges;
+  private readonly own: OwnFields | undefined;
+  private readonly clientSeries: HttpSeries | undefined;
+  private readonly open = new Set<Http2Exchange>();
+  private readonly spare: Http2Exchange[] = [];
+
+  /**
+   * @param own added to each of its requests
+   * @param clientSeries metrics of its requests, where they are counted by who sends them
+   */
+  constructor(
+    engine: Engine,
+    exchanges: Exchanges,
+    connection: ProxyConnection,
+    own: OwnFields | undefined,
+    clientSeries: HttpSeries | undefined,
+  ) {
+    super(engine);
+    this.exchanges = exchanges;
+    this.connection = connection;
+    this.own = own;
+    this.clientSeries = clientSeries;
+    this.session = new ServerSession<Http2Exchange>(this);
+  }
+
+  get socket(): ConnectionId {
+    return this.connection.client;
+  }
+
+  /** Exchanges under way. */
+  get underWay(): Iterable<Http2Exchange> {
+    return this.open;
+  }
+
+  // --- the connection
+
+  /** Begins with what detection has read. */
+  start(): void {
+    const { connection, session, socket } = this;
+    const { held } = connection;
+    connection.held = NO_BYTES;
+    session.start();
+    if (this.exchanges.isDraining(connection)) session.drain();
+    session.receive(held, 0, held.length);
+    this.watch();
+    if (connection.clientEnded) this.clientEnded();
+    else this.engine.resume(socket);
+  }
+
+  /** It will send no more, and nothing that it must say can follow: nobody is there any more. */
+  clientEnded(): void {
+    this.engine.reset(this.socket);
+  }
+
+  /** Its socket has ended. */
+  gone(): void {
+    this.session.disconnected();
+  }
+
+  /** Nothing has passed for a while. */
+  timedOut(): void {
+    const { session } = this;
+    session.resetStalled(this.nowMs() - STALLED_MS);
+    if (this.isSilent()) return session.close(H2_ERROR.noError, 'a ping was not answered');
+    if (this.idleMs() >= IDLE_MS) session.drain();
+    this.watch();
+  }
+
+  ended(_session: Session, code: number): void {
+    if (code !== H2_ERROR.connectionLost) this.engine.close(this.socket);
+  }
+
+  goAway(): void {}
+
+  // --- requests
+
+  requestHead(_session: Session, stream: ClientStream, head: H2Head, end: boolean): void {
+    const nowMs = this.nowMs();
+    const exchange = this.obtain(stream);
+    exchange.begin(head, end, nowMs);
+    this.exchanges.begin(exchange, head, nowMs);
+    if (this.own !== undefined) for (const field of this.own.fields) exchange.fields.push(field);
+    this.exchanges.send(exchange, nowMs);
+  }
+
+  requestProblem(_session: Session, stream: ClientStream, problem: number): void {
+    const { status, text } = describeH2Problem(problem);
+    const exchange = this.obtain(stream);
+    exchange.beginUnread(this.nowMs());
+    this.exchanges.failed(exchange, status, 'bad_request', text);
+    // Of a longer answer the client gets what its windows allow: the session resets the stream next.
+    this.recycle(exchange);
+  }
+
+  data(
+    _session: Session,
+    { user: exchange }: ClientStream,
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    end: boolean,
+  ): void {
+    if (exchange === undefined) return;
+    exchange.owed += to - from;
+    if (exchange.carrier?.isReady === true && !exchange.isHolding)
+      return this.passOn(exchange, bytes, from, to, end);
+    exchange.held = joined(exchange.held, bytes.subarray(from, to));
+    exchange.heldLast = end;
+  }
+
+  trailers(_session: Session, { user: exchange }: ClientStream, fields: FieldList): void {
+    if (exchange === undefined) return;
+    if (exchange.carrier?.isReady === true && !exchange.isHolding) return this.endWith(exchange, fields);
+    exchange.heldLast = true;
+    exchange.heldTrailers = fields.copy();
+  }
+
+  streamReset(_session: Session, { user: exchange }: ClientStream): void {
+    if (exchange === undefined) return;
+    if (!exchange.finishing) this.exchanges.clientLeft(exchange);
+    this.recycle(exchange);
+  }
+
+  writable(_session: Session, { user: exchange }: ClientStream): void {
+    if (exchange === undefined || !exchange.writer.drain()) return;
+    const { carrier } = exchange;
+    if (exchange.finishing) this.finish(exchange);
+    else carrier?.side.goOn(exchange, carrier);
+  }
+
+  sendHead(exchange: Http2Exchange, socket: ConnectionId): number {
+    const { engine } = this;
+    lineOptions.framing = exchange.requestFraming;
+    lineOptions.contentLength = exchange.requestLength;
+    lineOptions.connection = CONNECTION.none;
+    const at = engine.reserve(fieldsRoom(exchange.fields, lineOptions));
+    const end = writeRequestFields(exchange.fields, lineOptions, engine.slab, at);
+    engine.sendBuilt(socket, end);
+    return end - at;
+  }
+
+  headFields(exchange: Http2Exchange): FieldList {
+    return exchange.fields;
+  }
+
+  releaseHead(exchange: Http2Exchange): void {
+    exchange.fields.clear();
+  }
+
+  goOn(exchange: Http2Exchange): void {
+    const { carrier, held, heldLast, heldTrailers } = exchange;
+    if (carrier?.isReady !== true) return;
+    if (exchange.isHolding) {
+      exchange.held = NO_BYTES;
+      exchange.heldLast = false;
+      exchange.heldTrailers = undefined;
+      const last = heldLast && heldTrailers === undefined;
+      if (held.length > 0 || last) this.passOn(exchange, held, 0, held.length, last);
+      if (heldTrailers !== undefined) this.endWith(exchange, heldTrailers);
+    }
+    this.credit(exchange);
+  }
+
+  /** No socket was linked to anything. */
+  unlink(): void {}
+
+  // --- responses
+
+  respond(exchange: Http2Exchange, head: Head): void {
+    responseFields(head, fieldOptions, outgoing);
+    this.sendResponse(exchange, outgoing, head.status, head.body === BODY.none);
+  }
+
+  respondFields(exchange: Http2Exchange, head: H2Head, end: boolean): void {
+    this.sendResponse(exchange, head.fields, head.status, end);
+  }
+
+  finished(exchange: Http2Exchange): void {
+    exchange.finishing = true;
+    if (!exchange.writer.full) this.finish(exchange);
+  }
+
+  /** No stream of ours asks for another protocol. */
+  switched(exchange: Http2Exchange): void {
+    this.breakOff(exchange, 'the endpoint switched protocols');
+  }
+
+  answer(exchange: Http2Exchange, answer: LocalAnswer): number {
+    const { session } = this;
+    const { stream, grpc, method, json, decision } = exchange;
+    if (stream === undefined) return 0;
+    if (grpc) {
+      grpcAnswerFields(answer, GRPC_OF_REASON[decision?.error ?? 'unexpected'], outgoing);
+      session.sendHead(stream, outgoing, true);
+      return 0;
+    }
+    const body = answerFields(answer, json, method === METHOD.head, outgoing);
+    session.sendHead(stream, outgoing, body.length === 0);
+    if (body.length > 0) exchange.writer.write(body, 0, body.length, true);
+    return body.length;
+  }
+
+  /** A gRPC client is told why in trailers, which it gets behind what came so far. */
+  breakOff(exchange: Http2Exchange, why: string): void {
+    const { stream, grpc, decision } = exchange;
+    if (stream === undefined) return;
+    if (grpc && decision !== undefined) {
+      const answer = { status: 0, message: why, decision: this.exchanges.idOf(decision) };
+      grpcTrailerFields(answer, GRPC_OF_REASON[decision.error ?? 'i/o'], outgoing);
+      exchange.writer.end(outgoing);
+      return this.finished(exchange);
+    }
+    this.session.reset(stream, H2_ERROR.internalError);
+    this.recycle(exchange);
+  }
+
+  private sendResponse(exchange: Http2Exchange, fields: FieldList, status: number, end: boolean): void {
+    const { stream } = exchange;
+    if (stream !== undefined) this.session.sendHead(stream, fields, end, status >= 200);
+  }
+
+  /** Passes content on to the endpoint. */
+  private passOn(exchange: Http2Exchange, bytes: Uint8Array, from: number, to: number, last: boolean): void {
+    const { carrier, requestBody } = exchange;
+    requestBody.content += to - from;
+    if (last) requestBody.done = true;
+    carrier?.writer.write(bytes, from, to, last);
+    this.exchanges.keep(exchange, bytes, from, to);
+    this.credit(exchange);
+  }
+
+  private endWith(exchange: Http2Exchange, trailers: FieldList): void {
+    exchange.requestBody.done = true;
+    // They are not kept.
+    exchange.replayable = false;
+    exchange.carrier?.writer.end(trailers);
+  }
+
+  /** The client may send as much again as has been passed on. */
+  private credit(exchange: Http2Exchange): void {
+    const { owed, stream, carrier } = exchange;
+    if (owed === 0 || stream === undefined || carrier?.writer.full === true) return;
+    exchange.owed = 0;
+    this.session.consumed(stream, owed);
+  }
+
+  /** The client has everything. Of a request that was answered before its end we do not want the rest (RFC 9113 section 8.1). */
+  private finish(exchange: Http2Exchange): void {
+    const { stream } = exchange;
+    if (stream !== undefined && !stream.remoteDone && !exchange.isUnread)
+      this.session.reset(stream, H2_ERROR.noError);
+    this.recycle(exchange);
+  }
+
+  private obtain(stream: ClientStream): Http2Exchange {
+    const exchange =
+      this.spare.pop() ??
+      new Http2Exchange(this.connection, this, new StreamWriter<Http2Exchange>(), this.clientSeries);
+    this.open.add(exchange);
+    exchange.stream = stream;
+    stream.user = exchange;
+    exchange.writer.begin(this.session, stream);
+    return exchange;
+  }
+
+  private recycle(exchange: Http2Exchange): void {
+    const { stream } = exchange;
+    if (stream === undefined) return;
+    stream.user = undefined;
+    exchange.stream = undefined;
+    exchange.held = NO_BYTES;
+    exchange.writer.forget();
+    this.open.delete(exchange);
+    if (this.spare.length < SPARE) this.spare.push(exchange);
+  }
+}

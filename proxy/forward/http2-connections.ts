@@ -1,0 +1,90 @@
+/** Connections to endpoints for HTTP/2: dialled when no other has room for a request, and given up when they are of no use. */
+import { errnoName } from '../core/errno.ts';
+import type { Endpoint } from '../model/endpoint.ts';
+import type { Exchange } from '../model/exchange.ts';
+import type { Engine } from '../native/engine.ts';
+import type { TlsReport } from '../native/tls-report.ts';
+import type { DialFailure, Dialler } from './dial.ts';
+import { Http2Upstream, type Http2UpstreamOwner } from './http2-upstream.ts';
+import type { HttpPool } from './upstream.ts';
+
+/** Who uses the connections. */
+export interface Http2ConnectionsOwner extends Http2UpstreamOwner {
+  /** Remembers whose socket this is. */
+  adoptUpstream(upstream: Http2Upstream): void;
+  /** A connection that a request waits for could not be opened. */
+  dialFailed(exchange: Exchange, endpoint: Endpoint, failure: DialFailure): void;
+}
+
+/** The connections of one worker. */
+export class Http2Connections {
+  private readonly engine: Engine;
+  private readonly dialler: Dialler;
+  private readonly owner: Http2ConnectionsOwner;
+
+  constructor(engine: Engine, dialler: Dialler, owner: Http2ConnectionsOwner) {
+    this.engine = engine;
+    this.dialler = dialler;
+    this.owner = owner;
+  }
+
+  /** The one with the most room for another request, though it may still be on its way; undefined when none has any. */
+  withRoom({ shared, metrics }: HttpPool): Http2Upstream | undefined {
+    let best: Http2Upstream | undefined;
+    let most = 0;
+    for (const upstream of shared) {
+      const { room } = upstream;
+      if (room <= most) continue;
+      most = room;
+      best = upstream;
+    }
+    if (best !== undefined) metrics.shared();
+    return best;
+  }
+
+  /** A new one; or why there cannot be one. */
+  open(pool: HttpPool, endpoint: Endpoint, outbound: boolean): Http2Upstream | DialFailure {
+    const keepMesh = endpoint.tls !== undefined;
+    const upstream = new Http2Upstream(this.engine, pool.metrics, pool.shared, this.owner, keepMesh);
+    const failure = this.dialler.open(upstream, endpoint, outbound);
+    if (failure !== undefined) return failure;
+    pool.shared.push(upstream);
+    pool.metrics.opened();
+    this.owner.adoptUpstream(upstream);
+    return upstream;
+  }
+
+  connected(upstream: Http2Upstream, micros: number): void {
+    if (this.dialler.connected(upstream, micros)) this.ready(upstream);
+  }
+
+  secured(upstream: Http2Upstream, report: TlsReport): void {
+    if (this.dialler.secured(upstream, report)) this.ready(upstream);
+  }
+
+  timedOut(upstream: Http2Upstream): void {
+    if (upstream.upstreamStage === 'ready') upstream.timedOut();
+    else this.dialler.timedOut(upstream);
+  }
+
+  /** The socket ended, or never was. */
+  closed(upstream: Http2Upstream, errno: number): void {
+    const { endpoint, queue } = upstream;
+    upstream.metrics.closed(false);
+    upstream.withdraw();
+    upstream.lost(errno === 0 ? 'closed' : errnoName(errno));
+    const waiting = queue.splice(0);
+    const failure = this.dialler.ended(upstream, errno, waiting.length > 0);
+    if (endpoint === undefined || failure === undefined) return;
+    for (const { exchange } of waiting)
+      if (exchange !== undefined) this.owner.dialFailed(exchange, endpoint, failure);
+  }
+
+  private ready(upstream: Http2Upstream): void {
+    const { endpoint, upstream: socket } = upstream;
+    if (endpoint === undefined) return;
+    this.engine.count(socket, endpoint.series.readSlot, endpoint.series.writeSlot);
+    this.engine.resume(socket);
+    upstream.ready();
+  }
+}

@@ -1,0 +1,95 @@
+/** A stream of a client: one exchange among many on its connection. */
+import { latin1 } from '../http/bytes.ts';
+import { isGrpc } from '../http/grpc.ts';
+import { FieldList } from '../http/h2/field.ts';
+import type { H2Head } from '../http/h2/head.ts';
+import type { Stream } from '../http/h2/stream.ts';
+import { requestFraming } from '../http/h2/to-http1.ts';
+import { BODY } from '../http/head.ts';
+import { METHOD } from '../http/names.ts';
+import type { HttpSeries } from '../metrics/http.ts';
+import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
+import { type ClientSide, Exchange } from '../model/exchange.ts';
+import type { StreamWriter } from './http2-body.ts';
+
+/** See above. Used again for another stream of the same connection. */
+export class Http2Exchange extends Exchange {
+  declare readonly writer: StreamWriter<Http2Exchange>;
+  /** Undefined between streams. */
+  stream: Stream<Http2Exchange> | undefined;
+  /** The head, as it is to be sent. */
+  readonly fields = new FieldList();
+  /** It is a gRPC call. */
+  grpc = false;
+  /** Content that no endpoint has been given yet, and whether that is all of it. */
+  held: Uint8Array = NO_BYTES;
+  heldLast = false;
+  heldTrailers: FieldList | undefined;
+  /** Bytes that came and that the client has not been told may come again. */
+  owed = 0;
+  /** Its head could not be understood: the session resets its stream. */
+  isUnread = false;
+  /** The endpoint is done with it, and the client has yet to take the rest. */
+  finishing = false;
+
+  constructor(
+    connection: ProxyConnection,
+    client: ClientSide,
+    writer: StreamWriter<Http2Exchange>,
+    clientSeries: HttpSeries | undefined,
+  ) {
+    super(connection, client, writer, clientSeries);
+  }
+
+  get isHttp2(): boolean {
+    return true;
+  }
+
+  /** Extended CONNECT is a stream like any other. */
+  get isTunnel(): boolean {
+    return false;
+  }
+
+  /** Content, or the end of it, waits for an endpoint. */
+  get isHolding(): boolean {
+    return this.held.length > 0 || this.heldLast;
+  }
+
+  /** A request begins that could not be understood. */
+  beginUnread(nowMs: number): void {
+    this.beginWith(METHOD.other, nowMs);
+    this.requestBody.start(BODY.none, 0);
+    this.grpc = this.json = this.heldLast = this.finishing = false;
+    this.isUnread = true;
+    this.owed = 0;
+  }
+
+  /** A request begins; nothing of the one before is left. `end`: it has no content. */
+  begin(head: H2Head, end: boolean, nowMs: number): void {
+    this.beginWith(head.method, nowMs);
+    this.requestLength = head.contentLength;
+    this.requestFraming = requestFraming(head.method, head.contentLength, end);
+    this.requestBody.start(end ? BODY.none : BODY.untilClose, 0);
+    this.grpc = isGrpc(head.fields);
+    this.json = prefersJson(head.fields);
+    this.held = NO_BYTES;
+    this.heldLast = this.finishing = this.isUnread = false;
+    this.heldTrailers = undefined;
+    this.owed = 0;
+    this.fields.clear();
+    const { items, count } = head.fields;
+    for (let i = 0; i < count; i++) this.fields.push(items[i]);
+  }
+}
+
+const ACCEPT = latin1('accept');
+const JSON_TYPE = 'application/json';
+
+function prefersJson({ items, count }: FieldList): boolean {
+  for (let i = 0; i < count; i++) {
+    const { name, value } = items[i];
+    if (name.length === ACCEPT.length && Buffer.compare(name, ACCEPT) === 0)
+      return Buffer.from(value.subarray(0, JSON_TYPE.length)).toString('latin1').toLowerCase() === JSON_TYPE;
+  }
+  return false;
+}

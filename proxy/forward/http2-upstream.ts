@@ -1,0 +1,309 @@
+/** An HTTP/2 connection to an endpoint, which carries many requests at once, each on a stream of its own. */
+
+import { ClientSession } from '../http/h2/client-session.ts';
+import type { FieldList } from '../http/h2/field.ts';
+import { errorName, H2_ERROR } from '../http/h2/frames.ts';
+import type { H2Head } from '../http/h2/head.ts';
+import { DEFAULT_OPTIONS } from '../http/h2/options.ts';
+import type { ClientOwner } from '../http/h2/owner.ts';
+import { describeH2Problem } from '../http/h2/problems.ts';
+import type { Stream } from '../http/h2/stream.ts';
+import { BODY } from '../http/head.ts';
+import type { HttpPoolSeries } from '../metrics/http-pool.ts';
+import type { UpstreamFault, UpstreamStage } from '../model/dialling.ts';
+import type { Endpoint } from '../model/endpoint.ts';
+import type { Carrier, EndpointSide, Exchange } from '../model/exchange.ts';
+import type { ConnectionId, Engine } from '../native/engine.ts';
+import { StreamWriter } from './http2-body.ts';
+import { Http2Socket } from './http2-socket.ts';
+
+/** How long a connection may be without streams, in ms: less than servers and what is between wait, more than a pause. */
+const IDLE_MS = 60_000;
+
+/** Carriers that are kept to be used again. */
+const SPARE = 32;
+
+type Session = ClientSession<Http2Carrier>;
+type UpstreamStream = Stream<Http2Carrier>;
+
+/** What becomes of requests and connections. */
+export interface Http2UpstreamOwner {
+  /** The head of the final response is there. */
+  answered(exchange: Exchange, carrier: Carrier, status: number): void;
+  /** The response is complete. */
+  responded(exchange: Exchange): void;
+  /** The response cannot be understood. */
+  spoiled(exchange: Exchange, carrier: Carrier, problem: string): void;
+  /** Its stream ended before its response did. `unprocessed`: the endpoint has done nothing for it. */
+  streamLost(
+    exchange: Exchange,
+    carrier: Http2Carrier,
+    endpoint: Endpoint,
+    what: string,
+    unprocessed: boolean,
+  ): void;
+  /** Exchange and endpoint belong together no more. */
+  detach(exchange: Exchange, endpoint: Endpoint | undefined): void;
+  /** A request that waited for its connection can be sent. */
+  carried(exchange: Exchange, carrier: Http2Carrier): void;
+}
+
+/** A request on its stream. Used again for another one on the same connection. */
+export class Http2Carrier implements Carrier {
+  readonly upstream: Http2Upstream;
+  readonly writer = new StreamWriter<Http2Carrier>();
+  exchange: Exchange | undefined;
+  /** Undefined while it waits for the connection. */
+  stream: UpstreamStream | undefined;
+  /** Content that came and that the endpoint has not been told may come again, in bytes. */
+  owed = 0;
+
+  constructor(upstream: Http2Upstream) {
+    this.upstream = upstream;
+  }
+
+  get side(): EndpointSide {
+    return this.upstream;
+  }
+
+  get endpoint(): Endpoint | undefined {
+    return this.upstream.endpoint;
+  }
+
+  get isReady(): boolean {
+    return this.stream !== undefined;
+  }
+
+  get isWaiting(): boolean {
+    return this.upstream.upstreamStage !== 'ready';
+  }
+
+  get served(): number {
+    return this.upstream.served;
+  }
+}
+
+/** See above. */
+export class Http2Upstream
+  extends Http2Socket<Session>
+  implements ClientOwner<Session, Http2Carrier>, EndpointSide
+{
+  readonly kind = 'upstream';
+  readonly metrics: HttpPoolSeries;
+  readonly session: Session;
+  upstream: ConnectionId = 0;
+  endpoint: Endpoint | undefined;
+  upstreamStage: UpstreamStage = 'none';
+  upstreamFault: UpstreamFault | undefined;
+  established = false;
+  /** Streams it has completed. */
+  served = 0;
+  /** Requests that wait until it can carry them. */
+  readonly queue: Http2Carrier[] = [];
+  private readonly owner: Http2UpstreamOwner;
+  private readonly spare: Http2Carrier[] = [];
+  private howLost = '';
+  /** Those to the same endpoint that take new requests. */
+  private readonly siblings: Http2Upstream[];
+
+  /** @param keepMesh `l5d-*` fields are taken from the endpoint */
+  constructor(
+    engine: Engine,
+    metrics: HttpPoolSeries,
+    siblings: Http2Upstream[],
+    owner: Http2UpstreamOwner,
+    keepMesh: boolean,
+  ) {
+    super(engine);
+    this.metrics = metrics;
+    this.siblings = siblings;
+    this.owner = owner;
+    this.session = new ClientSession<Http2Carrier>(this, { ...DEFAULT_OPTIONS, keepMesh });
+  }
+
+  get socket(): ConnectionId {
+    return this.upstream;
+  }
+
+  /** Requests it could take now, or when it is there. */
+  get room(): number {
+    return this.session.capacity - this.queue.length;
+  }
+
+  // --- requests
+
+  /** A place for a request. It waits while the connection is not there, to be `carried`; otherwise `send` it. */
+  carry(exchange: Exchange): Http2Carrier {
+    const carrier = this.spare.pop() ?? new Http2Carrier(this);
+    carrier.exchange = exchange;
+    carrier.owed = 0;
+    if (this.upstreamStage !== 'ready') this.queue.push(carrier);
+    return carrier;
+  }
+
+  sendRequest(exchange: Exchange, carrier: Carrier): void {
+    const { session } = this;
+    const place = carrier as Http2Carrier;
+    const { requestBody, keptBody } = exchange;
+    const kept = keptBody.length;
+    const stream = session.open(place, exchange.client.headFields(exchange), requestBody.done && kept === 0);
+    place.stream = stream;
+    place.writer.begin(session, stream);
+    for (let i = 0; i < kept; i++) {
+      place.writer.write(keptBody[i], 0, keptBody[i].length, requestBody.done && i === kept - 1);
+    }
+  }
+
+  goOn(_exchange: Exchange, carrier: Carrier): void {
+    this.credit(carrier as Http2Carrier);
+  }
+
+  abandon(exchange: Exchange, carrier: Carrier): void {
+    const place = carrier as Http2Carrier;
+    const { stream } = place;
+    this.owner.detach(exchange, this.endpoint);
+    if (stream !== undefined) this.session.reset(stream, H2_ERROR.cancel);
+    else this.queue.splice(this.queue.indexOf(place), 1);
+    this.recycle(place);
+  }
+
+  // --- responses
+
+  responseHead(_session: Session, { user: carrier }: UpstreamStream, head: H2Head, end: boolean): void {
+    const exchange = carrier?.exchange;
+    if (carrier === undefined || exchange === undefined) return;
+    const { client } = exchange;
+    if (head.status < 200) return client.respondFields(exchange, head, false);
+    this.owner.answered(exchange, carrier, head.status);
+    exchange.responseBody.start(end ? BODY.none : BODY.untilClose, 0);
+    client.respondFields(exchange, head, end);
+    exchange.responseStarted = true;
+    if (end) this.done(exchange, carrier);
+  }
+
+  data(
+    _session: Session,
+    { user: carrier }: UpstreamStream,
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+    end: boolean,
+  ): void {
+    const exchange = carrier?.exchange;
+    if (carrier === undefined || exchange === undefined) return;
+    exchange.responseBody.content += to - from;
+    carrier.owed += to - from;
+    exchange.writer.write(bytes, from, to, end);
+    this.credit(carrier);
+    if (end) this.done(exchange, carrier);
+  }
+
+  trailers(_session: Session, { user: carrier }: UpstreamStream, fields: FieldList): void {
+    const exchange = carrier?.exchange;
+    if (carrier === undefined || exchange === undefined) return;
+    exchange.writer.end(fields);
+    this.done(exchange, carrier);
+  }
+
+  streamReset(_session: Session, stream: UpstreamStream, code: number, ours: boolean): void {
+    const carrier = stream.user;
+    const exchange = carrier?.exchange;
+    const { endpoint } = this;
+    if (carrier === undefined || exchange === undefined || endpoint === undefined) return;
+    if (ours && stream.problem !== 0)
+      return this.owner.spoiled(exchange, carrier, describeH2Problem(stream.problem).text);
+    this.recycle(carrier);
+    const what =
+      code === H2_ERROR.connectionLost
+        ? `the connection to ${endpoint.address} was lost (${this.howLost}) before a response came`
+        : `${endpoint.address} reset the stream (${errorName(code)})`;
+    this.owner.streamLost(exchange, carrier, endpoint, what, code === H2_ERROR.refusedStream);
+  }
+
+  writable(_session: Session, { user: carrier }: UpstreamStream): void {
+    const exchange = carrier?.exchange;
+    if (carrier === undefined || exchange === undefined) return;
+    if (carrier.writer.drain()) exchange.client.goOn(exchange);
+  }
+
+  // --- the connection
+
+  /** It can carry bytes. */
+  ready(): void {
+    this.session.start();
+    this.watch();
+    this.capacityChanged();
+  }
+
+  capacityChanged(): void {
+    const { session, queue } = this;
+    if (this.upstreamStage !== 'ready') return;
+    while (queue.length > 0 && session.capacity > 0) {
+      const carrier = queue.shift();
+      const exchange = carrier?.exchange;
+      if (carrier !== undefined && exchange !== undefined) this.owner.carried(exchange, carrier);
+    }
+    if (session.draining) this.retire();
+  }
+
+  /** It takes no new requests; those it has end as they do. */
+  retire(): void {
+    this.withdraw();
+    if (this.upstreamStage === 'ready' && !this.session.draining) this.session.drain();
+  }
+
+  /** It is no longer one of those that take requests. */
+  withdraw(): void {
+    const at = this.siblings.indexOf(this);
+    if (at >= 0) this.siblings.splice(at, 1);
+  }
+
+  /** Its socket has ended. */
+  lost(how: string): void {
+    this.howLost = how;
+    this.upstreamStage = 'none';
+    this.session.disconnected();
+  }
+
+  /** Nothing has passed for a while. */
+  timedOut(): void {
+    if (this.isSilent()) return this.engine.reset(this.upstream);
+    if (this.idleMs() >= IDLE_MS) this.retire();
+    this.watch();
+  }
+
+  goAway(): void {
+    this.retire();
+  }
+
+  ended(): void {
+    this.withdraw();
+    if (this.upstreamStage === 'ready') this.engine.close(this.upstream);
+  }
+
+  /** The client has taken what was passed on: the endpoint may send as much again. */
+  private credit(carrier: Http2Carrier): void {
+    const { exchange, stream, owed } = carrier;
+    if (owed === 0 || stream === undefined || exchange?.writer.full === true) return;
+    carrier.owed = 0;
+    this.session.consumed(stream, owed);
+  }
+
+  /** The response is complete. */
+  private done(exchange: Exchange, carrier: Http2Carrier): void {
+    const { stream } = carrier;
+    this.served++;
+    this.owner.detach(exchange, this.endpoint);
+    // It was answered before its end, which nobody wants any more.
+    if (stream !== undefined && !stream.localDone) this.session.reset(stream, H2_ERROR.noError);
+    this.recycle(carrier);
+    this.owner.responded(exchange);
+  }
+
+  private recycle(carrier: Http2Carrier): void {
+    if (carrier.stream !== undefined) carrier.stream.user = undefined;
+    carrier.stream = carrier.exchange = undefined;
+    carrier.writer.forget();
+    if (this.spare.length < SPARE) this.spare.push(carrier);
+  }
+}
