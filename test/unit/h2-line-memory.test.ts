@@ -50,6 +50,29 @@ t.test('lines that differ in one byte are told apart, wherever it is', async (t)
   }
 });
 
+t.test('a remembered line is compared whole', async (t) => {
+  for (const length of [7, 16, 61, 200]) {
+    const wrong: number[] = [];
+    for (let i = 0; i < length; i++) {
+      const name = `n${length}-${i}`;
+      const usual = 'a'.repeat(length);
+      for (let round = 0; round < 3; round++) ofLine(name, ' ', usual);
+      const odd = `${'a'.repeat(i)}b${'a'.repeat(length - i - 1)}`;
+      if (text(ofLine(name, ' ', odd)) !== `${name}: ${odd}`) wrong.push(i);
+    }
+    t.strictSame(wrong, [], `${length} bytes`);
+  }
+});
+
+t.test('a remembered line is found when its field is not in any other memory', async (t) => {
+  const line = () => ofLine('X-Remembered', ' ', 'for long');
+  const first = line();
+  for (let round = 0; round < 3; round++) line();
+  for (let i = 0; i < 20_000; i++) for (let twice = 0; twice < 2; twice++) fieldOf('x-other', String(i));
+  t.not(fieldOf('x-remembered', 'for long'), first, 'forgotten there');
+  t.equal(line(), first);
+});
+
 t.test('a value alone is no line, and belongs to its name', async (t) => {
   for (let round = 0; round < 3; round++) {
     t.equal(text(ofLine('shop', '', '8080')), 'shop: 8080');

@@ -52,7 +52,7 @@ export function fieldOfLine(
   valueEnd: number,
 ): Field {
   if (!isRemembered(nameStart, valueEnd)) return internField(bytes, nameStart, nameEnd, valueStart, valueEnd);
-  const hash = hashLine(view, nameStart, valueEnd);
+  const hash = hashLine(view, nameStart, nameEnd, valueEnd);
   const line = lines[hash >>> (32 - PLACE_BITS)];
   if (line?.hash === hash && !line.valueOnly && isSame(line.view, view, nameStart, valueEnd))
     return line.field;
@@ -70,7 +70,7 @@ export function fieldOfValue(
   to: number,
 ): Field {
   if (!isRemembered(from, to)) return internValue(label, bytes, from, to, false);
-  const hash = hashLine(view, from, to);
+  const hash = hashLine(view, from, from, to);
   const line = lines[hash >>> (32 - PLACE_BITS)];
   if (
     line?.hash === hash &&
@@ -104,14 +104,18 @@ function noteMiss(
   else if (line?.hash !== hash) lines[place] = new Line(hash, field, valueOnly, view, from, to);
 }
 
-/** Of the length and four words of a line: enough to tell lines apart that come often, and most ids. */
-function hashLine(view: DataView, from: number, to: number): number {
+/**
+ * Of the length and of words at the ends, in the middle and behind it, and at the end of a name: enough to tell lines apart that
+ * come often, and most ids.
+ */
+function hashLine(view: DataView, from: number, nameEnd: number, to: number): number {
   const length = to - from;
   const quarter = (length - WORD) >> 2;
   let hash = length ^ view.getInt32(from, true);
-  hash = Math.imul(hash, 0x01000193) ^ view.getInt32(to - WORD, true);
-  hash = Math.imul(hash, 0x01000193) ^ view.getInt32(to - WORD - quarter, true);
+  hash = Math.imul(hash, 0x01000193) ^ view.getInt32(Math.max(from, nameEnd - WORD), true);
   hash = Math.imul(hash, 0x01000193) ^ view.getInt32(from + 2 * quarter, true);
+  hash = Math.imul(hash, 0x01000193) ^ view.getInt32(from + 3 * quarter, true);
+  hash = Math.imul(hash, 0x01000193) ^ view.getInt32(to - WORD, true);
   hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
   return Math.imul(hash ^ (hash >>> 12), 0x297a2d39);
 }
