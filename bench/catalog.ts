@@ -4,6 +4,8 @@ import type { Peer, Scenario } from './harness/model.ts';
 import { peer as direct } from './peers/direct.ts';
 import { peer as ferrule } from './peers/ferrule.ts';
 import { peer as ferruleRoundRobin } from './peers/ferrule-round-robin.ts';
+import { peer as haproxyH2 } from './peers/haproxy-h2.ts';
+import { peer as haproxyH264k } from './peers/haproxy-h2-64k.ts';
 import { peer as haproxyHttp } from './peers/haproxy-http.ts';
 import { peer as haproxyHttp64k } from './peers/haproxy-http-64k.ts';
 import { peer as haproxyHttpSplice } from './peers/haproxy-http-splice.ts';
@@ -17,16 +19,23 @@ import { peer as haproxyTls256k } from './peers/haproxy-tls-256k.ts';
 import { peer as minimalNode } from './peers/minimal-node.ts';
 import { peer as minimalNodeMlkem } from './peers/minimal-node-mlkem.ts';
 import { peer as minimalSystem } from './peers/minimal-system.ts';
+import { peer as nghttpx } from './peers/nghttpx.ts';
+import { peer as nginxGrpc } from './peers/nginx-grpc.ts';
 import { peer as nginxHttp } from './peers/nginx-http.ts';
 import { peer as nginxStream } from './peers/nginx-stream.ts';
 import { peer as nodeUndici } from './peers/node-undici.ts';
+import { scenario as h2Multiplexed } from './scenarios/h2-multiplexed.ts';
+import { scenario as h2Single } from './scenarios/h2-single.ts';
 import { scenario as httpBalance } from './scenarios/http-balance.ts';
 import { scenario as httpConnect } from './scenarios/http-connect.ts';
 import { scenario as httpLatency } from './scenarios/http-latency.ts';
 import { scenario as httpRequest } from './scenarios/http-request.ts';
 import { scenario as mtlsBulk } from './scenarios/mtls-bulk.ts';
+import { scenario as mtlsH2Multiplexed } from './scenarios/mtls-h2-multiplexed.ts';
+import { scenario as mtlsH2Single } from './scenarios/mtls-h2-single.ts';
 import { scenario as mtlsHandshake } from './scenarios/mtls-handshake.ts';
 import { scenario as mtlsHttp } from './scenarios/mtls-http.ts';
+import { scenario as mtlsHttpMultiplexed } from './scenarios/mtls-http-multiplexed.ts';
 import { scenario as mtlsIdle } from './scenarios/mtls-idle.ts';
 import { scenario as mtlsRequest } from './scenarios/mtls-request.ts';
 import { scenario as start } from './scenarios/start.ts';
@@ -51,6 +60,10 @@ export const PEERS: readonly Peer[] = [
   haproxyLeastconn,
   nginxHttp,
   nodeUndici,
+  haproxyH2,
+  haproxyH264k,
+  nghttpx,
+  nginxGrpc,
   ferruleRoundRobin,
   minimalSystem,
   minimalNode,
@@ -73,5 +86,10 @@ export const SCENARIOS: readonly Scenario[] = [
   httpLatency,
   httpBalance,
   mtlsHttp,
+  h2Multiplexed,
+  h2Single,
+  mtlsH2Multiplexed,
+  mtlsH2Single,
+  mtlsHttpMultiplexed,
   start,
 ];

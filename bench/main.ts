@@ -6,7 +6,14 @@ import { PEERS, SCENARIOS } from './catalog.ts';
 import { toSvg } from './harness/chart.ts';
 import { killAllJobs, stopAllJobs } from './harness/job.ts';
 import { findProgram, generatorVersions, machineVersions } from './harness/machine.ts';
-import type { Case, Layout, Measurement, Peer, Scenario } from './harness/model.ts';
+import {
+  type Case,
+  LAYOUTS,
+  type Layout,
+  type Measurement,
+  type Peer,
+  type Scenario,
+} from './harness/model.ts';
 import { type BenchOptions, parseOptions, USAGE } from './harness/options.ts';
 import {
   type CaseReport,
@@ -23,9 +30,8 @@ import { RunFolder } from './harness/workshop.ts';
 /** 128 + the number of the signal, as shells report it. */
 const INTERRUPTED = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
-const LAYOUTS: readonly Layout[] = ['one', 'pair', 'http', 'httpPair', 'balance'];
 /** They need identities. */
-const PAIRS: ReadonlySet<Layout> = new Set(['pair', 'httpPair']);
+const PAIRS: ReadonlySet<Layout> = new Set(['pair', 'httpPair', 'h2Pair', 'httpOverH2']);
 
 try {
   process.exitCode = await main(process.argv.slice(2));

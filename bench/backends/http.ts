@@ -3,6 +3,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../../proxy/core/errors.ts';
+import { askH2 } from '../harness/h2-client.ts';
 import { Job } from '../harness/job.ts';
 import { freePort, needProgram } from '../harness/machine.ts';
 
@@ -18,6 +19,8 @@ const FETCH_TIMEOUT_MS = 5000;
 /** A running backend. */
 export interface HttpBackend {
   readonly port: number;
+  /** Where it answers the same in HTTP/2, with prior knowledge. */
+  readonly h2Port: number;
   /** Connections accepted on `port` so far. */
   accepted(): Promise<number>;
 }
@@ -25,17 +28,18 @@ export interface HttpBackend {
 /** Starts the backend in a folder of its own. The harness ends it with all other processes. */
 export async function startHttpBackend(folder: string): Promise<HttpBackend> {
   const port = await freePort();
-  const statusPort = await freePort();
+  const [h2Port, statusPort] = [await freePort(), await freePort()];
   const files = join(folder, 'files');
   mkdirSync(files, { mode: 0o755 });
   for (const bytes of FILE_BYTES) writeFileSync(join(files, String(bytes)), fileText(bytes), { mode: 0o644 });
   const file = join(folder, 'backend.conf');
-  writeFileSync(file, configuration(folder, port, statusPort));
+  writeFileSync(file, configuration(folder, { port, h2Port, statusPort }));
   const job = await Job.start(needProgram('nginx'), ['-e', 'stderr', '-c', file, '-p', folder]);
   await job.waitForPort(port);
   let statusConnections = 0;
   return {
     port,
+    h2Port,
     async accepted() {
       const text = await fetchText(statusPort, '/');
       statusConnections++;
@@ -63,6 +67,14 @@ export async function verifyFile(port: number, bytes: number): Promise<void> {
   }
 }
 
+/** As `verifyFile`, in HTTP/2. */
+export async function verifyFileInH2(port: number, bytes: number): Promise<void> {
+  const { body } = await askH2(port, { ':path': `/files/${bytes}` });
+  if (body.toString() !== fileText(bytes)) {
+    throw new UserError(`wrong answer in HTTP/2: ${body.length} bytes that are not the file of ${bytes}`);
+  }
+}
+
 /** No two places of it are alike within what any buffer holds. */
 function fileText(bytes: number): string {
   const words = Array.from({ length: Math.ceil(bytes / 8) }, (_, index) => String(index).padStart(7, '0'));
@@ -79,7 +91,10 @@ async function fetchText(port: number, path: string): Promise<string> {
   return text;
 }
 
-function configuration(folder: string, port: number, statusPort: number): string {
+function configuration(
+  folder: string,
+  { port, h2Port, statusPort }: Readonly<Record<'port' | 'h2Port' | 'statusPort', number>>,
+): string {
   return `
 daemon off;
 pid ${folder}/backend.pid;
@@ -100,7 +115,7 @@ http {
   uwsgi_temp_path ${folder}/uwsgi;
   scgi_temp_path ${folder}/scgi;
   default_type text/plain;
-  server { listen 127.0.0.1:${port} backlog=4096;
+  server { listen 127.0.0.1:${port} backlog=4096; listen 127.0.0.1:${h2Port} http2;
     location / { return 200 ${JSON.stringify(BODY)}; }
     location /files/ { root ${folder}; }
   }

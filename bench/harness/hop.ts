@@ -16,18 +16,33 @@ import { parseServerHello, readRecords } from './tls-records.ts';
 const HANG_UP_TIMEOUT_MS = 5000;
 
 type Exchange = (port: number) => Promise<void>;
+
+/** What goes between two proxies that speak HTTP/2 with each other, where clients and backend do not. */
+export interface Inside {
+  readonly exchange: Exchange;
+  /** The backend in HTTP/2. */
+  readonly backendPort: number;
+}
+
 /** Where a connection goes: opens the other side of a relay. */
 type Dial = (accepted: Socket) => { readonly near: Duplex; readonly far: Duplex };
 
 /**
  * @param hop nothing is checked without one
  * @param exchange one short exchange with the backend
+ * @param inside how it goes between proxies that agree on HTTP/2 by ALPN
  * @throws UserError with what is not as it must be
  */
-export async function verifyHop(hop: Hop | undefined, exchange: Exchange): Promise<void> {
+export async function verifyHop(hop: Hop | undefined, exchange: Exchange, inside?: Inside): Promise<void> {
   if (hop === undefined) return;
-  await verifyServer(hop, exchange);
-  await verifyClient(hop, exchange);
+  const between = hop.alpn === undefined ? undefined : inside;
+  await verifyServer(hop, between?.exchange ?? exchange);
+  await verifyClient({ ...hop, backendPort: between?.backendPort ?? hop.backendPort }, exchange);
+}
+
+/** ALPN as either of them has it. */
+function alpnOf({ alpn }: Hop) {
+  return alpn === undefined ? {} : { ALPNProtocols: [alpn] };
 }
 
 /**
@@ -42,7 +57,7 @@ async function verifyServer(hop: Hop, exchange: Exchange): Promise<void> {
     const credentials = own === undefined ? {} : { cert: own.certificate, key: own.key };
     const ca = server.trustAnchors;
     const to = { ...from, port: hop.port, servername: server.dns, minVersion: 'TLSv1.3' } as const;
-    return (near) => ({ near, far: connectTls({ ...to, ca, ...credentials }) });
+    return (near) => ({ near, far: connectTls({ ...to, ca, ...credentials, ...alpnOf(hop) }) });
   };
   const relay = await Relay.open(as(client));
   try {
@@ -62,7 +77,7 @@ async function verifyClient(hop: Hop, exchange: Exchange): Promise<void> {
   const { client, server, stranger, impostor } = hop.identities;
   const as = (own: Identity): Dial => {
     const credentials = { cert: own.certificate, key: own.key, ca: client.trustAnchors, requestCert: true };
-    const options = { isServer: true, minVersion: 'TLSv1.3', ...credentials } as const;
+    const options = { isServer: true, minVersion: 'TLSv1.3', ...credentials, ...alpnOf(hop) } as const;
     return (accepted) => ({
       near: new TLSSocket(accepted, options),
       far: connectPlain(hop.backendPort, '127.0.0.1'),
@@ -86,7 +101,7 @@ async function verifyClient(hop: Hop, exchange: Exchange): Promise<void> {
     await exchange(proxy.port);
     if (taps.length < 2)
       throw new UserError(`two exchanges over ${taps.length} connections between the proxies`);
-    for (const tap of taps) tap.check(hop.group);
+    for (const tap of taps) tap.check(hop);
     await relay.hangUp();
     relay.dial = as(server);
     await exchange(proxy.port);
@@ -191,8 +206,8 @@ class Tap {
     server.on('data', (piece: Buffer) => this.fromServer.push(piece));
   }
 
-  /** @throws UserError unless all of it is TLS 1.3 of a full handshake with the group */
-  check(group: string): void {
+  /** @throws UserError unless all of it is TLS 1.3 with the group, of a full handshake unless the pair resumes sessions */
+  check({ group, resumes }: Pick<Hop, 'group' | 'resumes'>): void {
     readRecords(Buffer.concat(this.fromClient));
     const hello = parseServerHello(readRecords(Buffer.concat(this.fromServer))[0]);
     if (hello.group !== group) {
@@ -201,6 +216,7 @@ class Tap {
     if (hello.cipher !== CIPHER) {
       throw new UserError(`the proxies agreed on the cipher ${hello.cipher}, not on ${CIPHER}`);
     }
-    if (hello.isResumed) throw new UserError('the proxies resumed a session instead of a full handshake');
+    if (hello.isResumed && !resumes)
+      throw new UserError('the proxies resumed a session instead of a full handshake');
   }
 }

@@ -53,9 +53,13 @@ export interface Identities {
 
 /**
  * What is between client and backend. `one`: a proxy of TCP. `pair`: two with mutual TLS between them. `http`, `httpPair`: the same of
- * HTTP/1, which look at requests and share connections. `balance`: one of HTTP/1 that shares requests among all replicas.
+ * HTTP/1, which look at requests and share connections. `balance`: one of HTTP/1 that shares requests among all replicas. `h2`, `h2Pair`:
+ * one, and two with mutual TLS between them, of HTTP/2. `httpOverH2`: two with HTTP/1 outside and HTTP/2 between them.
  */
-export type Layout = 'one' | 'pair' | 'http' | 'httpPair' | 'balance';
+export const LAYOUTS = ['one', 'pair', 'http', 'httpPair', 'balance', 'h2', 'h2Pair', 'httpOverH2'] as const;
+
+/** One of them. */
+export type Layout = (typeof LAYOUTS)[number];
 
 /**
  * What every pair has to agree on: it is the cheapest cipher with instructions of its own in the CPU, so that nobody loses by a more
@@ -69,6 +73,10 @@ export interface PairLaunch {
   server(route: Route, own: Identity, client: Identity): Launch;
   /** What the two must agree on, by the name of the TLS group. */
   readonly group: 'X25519' | 'X25519MLKEM768';
+  /** What the client's offers and the server's wants by ALPN to speak HTTP/2; undefined where they use none. */
+  readonly alpn?: 'h2';
+  /** Its client cannot be told not to resume sessions. No pair that does may take part where handshakes are counted. */
+  readonly resumes?: true;
 }
 
 /** One proxy with one set of settings. Each is a file in `bench/peers/`. */
@@ -94,6 +102,12 @@ export interface Peer {
   readonly httpPair?: PairLaunch;
   /** As `http`, with several replicas. */
   readonly balance?: (route: Route) => Launch;
+  /** As `one`, for HTTP/2 without TLS and with prior knowledge on both sides. */
+  readonly h2?: (route: Route) => Launch;
+  /** As `pair`, for the same. */
+  readonly h2Pair?: PairLaunch;
+  /** As `httpPair`, for HTTP/2 between the two. */
+  readonly httpOverH2?: PairLaunch;
 }
 
 /** Memory of all processes of a proxy, in KiB. */
@@ -163,6 +177,8 @@ export interface Hop {
   readonly backendPort: number;
   readonly identities: Identities;
   readonly group: PairLaunch['group'];
+  readonly alpn: PairLaunch['alpn'];
+  readonly resumes: boolean;
   /** Starts another proxy as the client's, which dials a port of the caller's choice. */
   startClient(port: number): Promise<ExtraProxy>;
 }
@@ -189,7 +205,7 @@ export interface Turn {
   spawnProxy(): Promise<RunningProxy>;
   /**
    * Starts the proxy and returns when it accepts connections; each call starts one more.
-   * @param backendPorts where it sends everything; to the whole backend of the scenario unless given
+   * @param backendPorts where it sends everything, a pair to the first; to the whole backend of the scenario unless given
    */
   startProxy(backendPorts?: readonly number[]): Promise<RunningProxy>;
 }

@@ -133,7 +133,7 @@ class TurnProxies {
     const { identities, layout } = this.setting;
     const launch = this.peer[layout];
     if (launch === undefined) return noProxy(backendPorts[0]);
-    if (typeof launch === 'object') return this.startPair(launch, identities!, waitForPort);
+    if (typeof launch === 'object') return this.startPair(launch, identities!, waitForPort, backendPorts[0]);
     const route = await this.route(`proxy-${this.started++}`, backendPorts);
     return running(route.listenPort, [await this.launch(launch(route), route, waitForPort)], undefined);
   }
@@ -151,9 +151,9 @@ class TurnProxies {
     pair: PairLaunch,
     identities: Identities,
     waitForPort: boolean,
+    backendPort: number,
   ): Promise<RunningProxy> {
     const { client, server } = identities;
-    const { backendPort } = this.setting.scenario;
     const behind = await this.route('server', [backendPort]);
     const before = await this.route('client', [behind.listenPort]);
     const jobs = [
@@ -165,6 +165,8 @@ class TurnProxies {
       backendPort,
       identities,
       group: pair.group,
+      alpn: pair.alpn,
+      resumes: pair.resumes === true,
       startClient: async (port) => {
         const route = await this.route('extra', [port]);
         const job = await this.launch(pair.client(route, client, server), route, true);

@@ -40,6 +40,9 @@ export const peer: Peer = {
   http: (route) => launchOne(route, {}),
   httpPair: pairOf(false),
   balance: (route) => launchOne(route, {}),
+  h2: (route) => launchOne(route, {}),
+  h2Pair: pairOf(false),
+  httpOverH2: pairOf(false),
 };
 
 /** Starts one between clients and the mesh. */

@@ -10,6 +10,8 @@ export interface HaproxyHttpOptions {
   readonly bufferBytes?: number;
   /** Lines of its `defaults` section. */
   readonly options?: readonly string[];
+  /** Lines of its `global` section. */
+  readonly settings?: readonly string[];
 }
 
 interface Ends {
@@ -29,14 +31,27 @@ export function launchHaproxyHttp(route: Route, settings: HaproxyHttpOptions = {
   };
 }
 
-/** Two of it with mutual TLS between them, over connections that are kept. */
+/** Two of it with mutual TLS between them, over connections that are kept; in mode http, HTTP/1 everywhere. */
 export function haproxyHttpPair(settings: HaproxyHttpOptions): PairLaunch {
+  return pairOf(settings, '', '');
+}
+
+/** As `haproxyHttpPair`, with HTTP/2 between them. @param outside what follows the addresses of clients and backends */
+export function haproxyH2Pair(settings: HaproxyHttpOptions, outside: string): PairLaunch {
+  return { ...pairOf(settings, outside, ' alpn h2'), alpn: 'h2' };
+}
+
+function pairOf(settings: HaproxyHttpOptions, outside: string, inside: string): PairLaunch {
   return {
     group: 'X25519',
-    client: (route, own, server) =>
-      launchHaproxyHttp(route, settings, { server: dialledTls(server), files: identityFiles(own) }),
-    server: (route, own) =>
-      launchHaproxyHttp(route, settings, { bind: acceptedTls(), files: identityFiles(own) }),
+    client: (route, own, server) => {
+      const ends = { bind: outside, server: dialledTls(server) + inside };
+      return launchHaproxyHttp(route, settings, { ...ends, files: identityFiles(own) });
+    },
+    server: (route, own) => {
+      const ends = { bind: acceptedTls() + inside, server: outside };
+      return launchHaproxyHttp(route, settings, { ...ends, files: identityFiles(own) });
+    },
   };
 }
 
@@ -46,7 +61,7 @@ function identityFiles(own: Identity): Launch['files'] {
 
 function configuration(
   route: Route,
-  { bufferBytes, options = [] }: HaproxyHttpOptions,
+  { bufferBytes, options = [], settings = [] }: HaproxyHttpOptions,
   { bind = '', server = '' }: Ends,
 ): string {
   const servers = route.backendPorts.map(
@@ -59,6 +74,7 @@ global
   maxconn 8000
   maxpipes 1000
 ${bufferBytes === undefined ? '' : `  tune.bufsize ${bufferBytes}\n`}
+${settings.map((setting) => `  ${setting}\n`).join('')}
 defaults
   mode http
   http-reuse always

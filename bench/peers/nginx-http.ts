@@ -1,18 +1,14 @@
 /** nginx as HTTP proxy that keeps its connections to the backend: one worker; with mutual TLS between two of them. */
 
-import { ask, findProgram } from '../harness/machine.ts';
+import { findProgram } from '../harness/machine.ts';
 import type { Launch, Peer, Route } from '../harness/model.ts';
-import { ACCEPTED, DIALLED, identityFiles, nginxVersions } from './nginx.ts';
+import { ACCEPTED, DIALLED, identityFiles, probeNginx } from './nginx.ts';
 
 export const peer: Peer = {
   name: 'nginx-http',
   description: 'nginx, proxy_pass with kept connections, one worker',
   role: 'rival',
-  probe() {
-    const program = findProgram('nginx');
-    if (program === undefined) return { found: false, reason: 'nginx is not installed' };
-    return { found: true, versions: nginxVersions(ask(program, ['-V']).text) };
-  },
+  probe: probeNginx,
   http: (route) => launch(route, 'http', '', {}),
   httpPair: {
     group: 'X25519',

@@ -1,6 +1,14 @@
 /** What nginx as a proxy of TCP and of HTTP have in common. */
 
-import { CIPHER, type Identity, type Launch } from '../harness/model.ts';
+import { ask, findProgram } from '../harness/machine.ts';
+import { CIPHER, type Identity, type Launch, type Probe } from '../harness/model.ts';
+
+/** nginx as it is: what is in it, and no module beside it. */
+export function probeNginx(): Probe {
+  const program = findProgram('nginx');
+  if (program === undefined) return { found: false, reason: 'nginx is not installed' };
+  return { found: true, versions: nginxVersions(ask(program, ['-V']).text) };
+}
 
 /** @param text what `nginx -V` prints */
 export function nginxVersions(text: string): string[] {

@@ -1,6 +1,6 @@
 /** Requests over kept connections, with answers of several sizes. The proxies understand HTTP/1. */
 
-import { FILE_BYTES, startHttpBackend, verifyFile } from '../backends/http.ts';
+import { FILE_BYTES, startHttpBackend, verifyFile, verifyFileInH2 } from '../backends/http.ts';
 import { measureLoad } from '../harness/load.ts';
 import type { Case, OpenScenario, Scenario, Workshop } from '../harness/model.ts';
 import { runWrk } from '../harness/wrk.ts';
@@ -35,6 +35,7 @@ export async function openHttp({ folder }: Workshop): Promise<OpenScenario> {
       return measureLoad(turn, {
         scale: MICROSECONDS,
         exchange: (port) => verifyFile(port, bytes),
+        inside: { exchange: (port) => verifyFileInH2(port, bytes), backendPort: backend.h2Port },
         verify: ({ port }) => verifyFile(port, bytes),
         async warmUp({ port }) {
           await runWrk(port, connections, WARM_UP_SECONDS, body);

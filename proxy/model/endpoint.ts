@@ -107,9 +107,9 @@ export class Endpoint {
     this.figures.connections.time.observe(ms, nowMs);
   }
 
-  /** Connecting failed, which counts as having taken `ms`: others are preferred until that fades. */
+  /** Connecting failed, which counts as having taken `ms` at the least: others are preferred until that fades. */
   connectFailed(ms: number, nowMs: number): void {
-    this.figures.connections.time.observe(ms, nowMs);
+    this.figures.connections.time.penalize(ms, nowMs);
     this.figures.failedMs = nowMs;
   }
 
@@ -128,8 +128,7 @@ export class Endpoint {
    * least. Not for a kept connection that the server closed while it was idle: that says nothing of the endpoint.
    */
   requestFailed(waitedMs: number, nowMs: number): void {
-    const { time } = this.figures.requests;
-    if (waitedMs > time.at(nowMs)) time.observe(waitedMs, nowMs);
+    this.figures.requests.time.penalize(waitedMs, nowMs);
     this.figures.failedMs = nowMs;
   }
 

@@ -14,6 +14,8 @@ import { bytesOf, isStream } from '../support/engine-peers.ts';
 import type { ScriptOptions } from '../support/tls-script.ts';
 import { FuzzHandshakes } from './handshakes.ts';
 import { type FuzzBench, FuzzConnection, type FuzzPeer, type FuzzSummary, Random } from './model.ts';
+import { nonsense } from './nonsense.ts';
+import { FuzzPasses } from './passes.ts';
 import { FuzzPeers, garbageOf, type PeerOwner } from './peers.ts';
 import { FuzzRelays, turn } from './relays.ts';
 
@@ -44,11 +46,13 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
   private readonly peers: FuzzPeers;
   private readonly handshakes: FuzzHandshakes;
   private readonly relays: FuzzRelays;
+  private readonly passes: FuzzPasses;
   private readonly connections = new Map<ConnectionId, FuzzConnection>();
   private readonly everyConnection: FuzzConnection[] = [];
   /** Broken promises found where throwing would go to the wrong place. */
   private readonly faults: Error[] = [];
   private streams = 1;
+  private inBatch = false;
   private settling = false;
   private stopped = false;
 
@@ -59,6 +63,7 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     this.peers = new FuzzPeers(this, this.random, identity);
     this.handshakes = new FuzzHandshakes(this, identity);
     this.relays = new FuzzRelays(this, this.peers);
+    this.passes = new FuzzPasses(this);
     // Number TLS_LISTENER is the second.
     this.listeners = [openListener(LOOPBACK), openListener(LOOPBACK)];
     for (const listener of this.listeners) {
@@ -118,7 +123,11 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
       get: (handler, name) => {
         const member: unknown = Reflect.get(handler, name);
         if (typeof member !== 'function') return member;
-        return (...values: unknown[]) => this.guard(() => Reflect.apply(member, handler, values));
+        return (...values: unknown[]) => {
+          this.inBatch = true;
+          this.guard(() => Reflect.apply(member, handler, values));
+          this.inBatch = false;
+        };
       },
     });
   }
@@ -155,8 +164,11 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     if (!isStream(peer.stream, connection.read, bytes)) throw new Error(`wrong bytes at ${connection.read}`);
     const from = connection.read;
     connection.read += length;
-    const other = this.random.chance(30) ? this.random.pick([...this.connections.values()]) : undefined;
-    if (other !== undefined && this.maySend(other)) {
+    this.passes.data(connection, offset, length);
+    const all = [...this.connections.values()];
+    if (this.random.chance(4)) this.passes.makeBehind(connection, all);
+    const other = this.random.chance(30) ? this.random.pick(all) : undefined;
+    if (other !== undefined && other.passedFrom === undefined && this.maySend(other)) {
       other.wire.add(peer.stream, from, length);
       this.engine.sendRange(other.id, offset, length);
     }
@@ -167,10 +179,12 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     const connection = this.of(id);
     if (this.handshakes.looked(connection, Buffer.alloc(0))) return;
     if (++connection.ends > 1) throw new Error('the end was told twice');
+    this.passes.settle(connection);
     if (connection.relayedTo === undefined && connection.read !== connection.peer?.endedAt) {
       throw new Error(`an end after ${connection.read} bytes of ${connection.peer?.endedAt}`);
     }
     if (this.random.chance(50)) this.shutdown(connection);
+    this.closeRestLater();
   }
 
   blocked(id: ConnectionId): void {
@@ -178,8 +192,9 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     if (this.random.chance(20)) this.operate();
   }
 
-  passed(id: ConnectionId): void {
-    throw new Error(`connection ${id} passed on what nobody asked it to`);
+  passed(id: ConnectionId, rest: number): void {
+    this.passes.passed(this.of(id), rest);
+    this.closeRestLater();
   }
 
   drained(id: ConnectionId): void {
@@ -248,8 +263,10 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     const live = this.connections.size;
     if (live < MOST_CONNECTIONS && random.chance(12))
       return random.chance(60) ? this.dial(random.chance(TLS_SHARE)) : this.connect(random.chance(TLS_SHARE));
-    if (random.chance(10)) return this.relays.make([...this.connections.values()]);
+    const all = [...this.connections.values()];
+    if (random.chance(10)) return this.relays.make(all.filter(({ passes }) => !passes));
     if (random.chance(5)) return this.unread();
+    if (random.chance(6)) return this.passes.make(all);
     if (random.chance(1)) return this.handshakes.renew();
     if (random.chance(50)) return this.disturbPeer();
     this.operate();
@@ -284,35 +301,34 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     const { random, engine } = this;
     const connection = random.pick([...this.connections.values()]);
     if (connection === undefined || random.chance(4)) return this.nonsense();
+    // How much was passed on is known between batches only.
+    if (this.inBatch && connection.passes) return;
     const what = random.int(100);
     if (what < 40) return this.send(connection, random.length());
     if (what < 50) return engine.pause(connection.id);
     if (what < 66) return engine.resume(connection.id);
-    if (what < 72) return engine.link(connection.id, random.pick([...this.connections.keys(), 0]) ?? 0);
+    if (what < 72) return this.link(connection);
     if (what < 80) return engine.deadline(connection.id, random.int(300), random.chance(50));
     if (what < 92) return this.relays.unmake(connection);
     if (what < 95) return this.shutdown(connection);
     if (what < 98) return this.close(connection);
+    this.passes.settle(connection);
     engine.reset(connection.id);
     connection.closing = true;
   }
 
-  /** Operations that must be harmless: ids that mean nothing, ranges outside the slab, states that do not fit. */
+  private link(connection: FuzzConnection): void {
+    const other = this.random.chance(90) ? this.random.pick([...this.connections.values()]) : undefined;
+    // See `operate`.
+    if (this.inBatch && other?.passes) return;
+    this.passes.link(connection, other?.id ?? 0, other);
+  }
+
   private nonsense(): void {
-    const { random, engine } = this;
-    const live = random.pick([...this.connections.values()]);
-    const dead = random.pick(this.everyConnection)?.id ?? 0;
-    const id = random.chance(50) || this.connections.has(dead) ? -1 - random.int(1 << 30) : dead;
-    engine.resume(id);
-    engine.sendRange(id, random.int(1 << 22), random.int(1 << 22));
-    engine.link(id, live?.id ?? 0);
-    engine.unrelay(id);
-    engine.pass(id, random.int(1 << 30));
-    engine.count(id, random.int(1 << 20), random.int(1 << 20));
-    if (live === undefined) return;
-    engine.link(live.id, id);
-    live.refusals++;
-    engine.sendRange(live.id, -1 - random.int(1 << 20), random.int(1 << 22));
+    const live = this.random.pick([...this.connections.values()]);
+    const dead = this.random.pick(this.everyConnection)?.id ?? 0;
+    const id = this.random.chance(50) || this.connections.has(dead) ? -1 - this.random.int(1 << 30) : dead;
+    nonsense(this, id, live);
   }
 
   private dial(tls: boolean): void {
@@ -354,6 +370,7 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     if (connection.doubtful) return;
     const bytes = bytesOf(connection.stream, connection.sent, length);
     if (this.maySend(connection)) {
+      this.passes.settle(connection.passedFrom);
       connection.wire.add(connection.stream, connection.sent, length);
       connection.sent += length;
     } else {
@@ -370,6 +387,7 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
   }
 
   private close(connection: FuzzConnection): void {
+    this.passes.settle(connection);
     connection.shut = connection.closing = true;
     if (connection.relayedTo !== undefined) connection.relayedTo.doubtful = true;
     this.engine.close(connection.id);
@@ -380,10 +398,12 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     const { random, engine } = this;
     const connection = random.pick([...this.connections.values()]);
     if (connection?.peer === undefined || !this.mayUnread(connection)) return;
+    this.passes.settle(connection);
     const length = Math.min(connection.read, random.length());
     engine.unread(connection.id, bytesOf(connection.peer.stream, connection.read - length, length));
     engine.flush();
     connection.read -= length;
+    this.passes.rewound(connection);
     this.summary.unreadBytes += length;
     // An end behind these bytes is told again.
     if (length > 0) connection.ends = 0;
@@ -404,12 +424,12 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     const { random, engine } = this;
     this.settling = true;
     for (const connection of this.connections.values()) {
-      engine.link(connection.id, 0);
+      if (!connection.passes) engine.link(connection.id, 0);
       engine.deadline(connection.id, 0);
       engine.resume(connection.id);
     }
     for (const connection of [...this.connections.values()]) {
-      if (connection.relayedTo !== undefined && random.chance(70)) continue;
+      if ((connection.relayedTo !== undefined || connection.passes) && random.chance(70)) continue;
       if (random.chance(70)) this.close(connection);
       else engine.reset(connection.id);
     }
@@ -425,9 +445,25 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     if (this.figure('pipes') > 4) throw new Error(`${this.figure('pipes')} pipes are kept`);
   }
 
+  /** At the end of a round: when this batch is over. */
+  private closeRestLater(): void {
+    if (this.settling) queueMicrotask(() => this.guard(() => this.closeRest()));
+  }
+
+  /** Ends what passed on until its source ended, or one of both did. */
+  private closeRest(): void {
+    for (const connection of [...this.connections.values()]) {
+      const { state, closing, relayedTo, passing, passedFrom } = connection;
+      if (state !== 'open' || closing || relayedTo !== undefined || this.stopped) continue;
+      const goesOn = (passing !== undefined && connection.ends === 0) || passedFrom?.ends === 0;
+      if (!goesOn) this.close(connection);
+    }
+  }
+
   private stop(): void {
     if (this.stopped) return;
     this.stopped = true;
+    this.guard(() => this.passes.stop(this.everyConnection));
     this.summary.splicedBytes += this.figure('spliced_bytes_total');
     this.engine.stop();
     for (const listener of this.listeners) closeListener(listener);
@@ -441,6 +477,8 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     connection.state = 'gone';
     connection.closing = true;
     this.connections.delete(connection.id);
+    this.passes.gone(connection);
+    this.closeRestLater();
   }
 
   private of(id: ConnectionId): FuzzConnection {
@@ -450,6 +488,7 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
   }
 
   private checkFaults(): void {
+    this.guard(() => this.passes.check());
     if (this.faults.length > 0) throw this.faults[0];
   }
 }

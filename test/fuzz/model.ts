@@ -38,11 +38,11 @@ export class Random {
   }
 }
 
-/** A piece of what one end of a connection must receive: part of a stream, or all that a relay brings. */
+/** A piece of what one end of a connection must receive: part of a stream, or what another connection brings. */
 interface Segment {
   readonly stream: number;
   readonly from: number;
-  /** Undefined while a relay feeds it. */
+  /** Undefined while another connection feeds it. */
   length: number | undefined;
   /** Whose end ends an open segment. */
   readonly source: FuzzPeer | undefined;
@@ -54,11 +54,22 @@ export class Wire {
   private current = 0;
   private consumed = 0;
   received = 0;
+  /** Bytes that TypeScript sent. */
+  added = 0;
   /** Some of it was refused because the connection had ended already: the whole need not arrive. */
   unreliable = false;
 
+  /** Before an open piece, of which nothing has been brought yet (see `advance`). */
   add(stream: number, from: number, length: number): void {
+    this.added += length;
+    const last = this.segments.at(-1);
+    const open = last !== undefined && last.length === undefined ? last : undefined;
+    if (open !== undefined) this.segments.pop();
+    if (this.current === this.segments.length && this.consumed > 0) {
+      throw new Error('more has arrived than was brought');
+    }
     this.segments.push({ stream, from, length, source: undefined });
+    if (open !== undefined) this.segments.push(open);
   }
 
   /** From here on, what `source` sends from position `from` comes over this wire. */
@@ -66,10 +77,21 @@ export class Wire {
     this.segments.push({ stream: source.stream, from, length: undefined, source });
   }
 
-  /** The relay is over, and brought `length` bytes. */
+  /** The open piece is over, and brought `length` bytes. */
   close(length: number): void {
     const last = this.segments.at(-1);
-    if (last !== undefined && last.length === undefined) last.length = length;
+    if (last === undefined || last.length !== undefined) return;
+    if (this.segments[this.current] === last && this.consumed > length) {
+      throw new Error(`${this.consumed} bytes have arrived of ${length} that were brought`);
+    }
+    last.length = length;
+  }
+
+  /** The open piece brought `length` bytes so far, and goes on with position `from` of its source. */
+  advance(length: number, from: number): void {
+    const source = this.segments.at(-1)?.source;
+    this.close(length);
+    if (source !== undefined) this.open(source, from);
   }
 
   /** @throws when `bytes` are not what comes next */
@@ -203,6 +225,10 @@ export class FuzzConnection {
   read = 0;
   sent = 0;
   relayedTo: FuzzConnection | undefined;
+  /** What comes next from its peer goes to another connection. */
+  passing: FuzzPass | undefined;
+  /** The connection that passes on to this one. */
+  passedFrom: FuzzConnection | undefined;
   /** Its relay was taken apart: the engine may have seen an end that it has yet to tell. */
   unrelayed = false;
   /** We ended our side. */
@@ -222,6 +248,22 @@ export class FuzzConnection {
     this.baseRead = metrics[slot];
     this.baseWritten = metrics[slot + 1];
   }
+
+  /** It passes on, or gets what another one does. */
+  get passes(): boolean {
+    return this.passing !== undefined || this.passedFrom !== undefined;
+  }
+}
+
+/** Bytes that the engine is to pass on from a connection. */
+export interface FuzzPass {
+  readonly to: FuzzConnection;
+  /** So many more. */
+  left: number;
+  /** The batch is over in which they were asked for: none is told any more. */
+  begun: boolean;
+  /** What is told until then is sent on and taken off; as it is, it does not count. */
+  readonly takesOff: boolean;
 }
 
 /** What every part of a round works with. */
@@ -250,5 +292,9 @@ export interface FuzzSummary {
   handshakesFailed: number;
   /** Bytes given back. */
   unreadBytes: number;
+  /** How often everything was passed on that was to be, and how often a part. */
+  passes: number;
+  cutPasses: number;
+  passedBytes: number;
   spoiled: number;
 }

@@ -22,6 +22,9 @@ export async function fuzz(seed: number, rounds: number): Promise<FuzzSummary> {
     secured: 0,
     handshakesFailed: 0,
     unreadBytes: 0,
+    passes: 0,
+    cutPasses: 0,
+    passedBytes: 0,
     spoiled: 0,
   };
   const pki = await TestPki.create();

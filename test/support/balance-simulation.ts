@@ -2,12 +2,20 @@
 import type { Balancer } from '../../proxy/balance/balancer.ts';
 import type { Endpoint } from '../../proxy/model/endpoint.ts';
 
+/** While it lasts, work stands still; what arrives then waits. Times of the simulation, in ms. */
+export interface Pause {
+  readonly fromMs: number;
+  readonly untilMs: number;
+}
+
 /** How a replica serves. */
 export interface ServerModel {
   /** Of one request, in ms, by the simulated time. */
   readonly serviceMs: (random: () => number, nowMs: number) => number;
   /** Requests it works on at once; others wait in order. */
   readonly workers: number;
+  /** In order, without overlaps; none when absent. */
+  readonly pauses?: readonly Pause[];
 }
 
 /** What a simulation gave. */
@@ -65,13 +73,40 @@ export function simulate(options: Simulation): SimulationResult {
     const workers = free[server];
     const worker = workers.indexOf(Math.min(...workers));
     const startMs = Math.max(nowMs, workers[worker]);
-    workers[worker] = startMs + servers[server].serviceMs(random, nowMs);
+    const { serviceMs, pauses = [] } = servers[server];
+    workers[worker] = endOfWork(startMs, serviceMs(random, nowMs), pauses);
     const entry = { endMs: workers[worker], beganMs: nowMs, server, endpoint };
     const at = running.findLastIndex(({ endMs }) => endMs <= entry.endMs);
     running.splice(at + 1, 0, entry);
   }
   for (const done of running) finish(done);
   return { times, counts };
+}
+
+/** When work of `ms` that begins at `startMs` is done. */
+function endOfWork(startMs: number, ms: number, pauses: readonly Pause[]): number {
+  let endMs = startMs + ms;
+  for (const { fromMs, untilMs } of pauses) {
+    if (fromMs >= endMs) break;
+    if (untilMs > startMs) endMs += untilMs - Math.max(fromMs, startMs);
+  }
+  return endMs;
+}
+
+/** Pauses of `lengthMs` at random moments, one in `everyMs` on average. */
+export function randomPauses(
+  random: () => number,
+  everyMs: number,
+  lengthMs: number,
+  untilMs: number,
+): Pause[] {
+  const pauses: Pause[] = [];
+  for (let nowMs = 0; ; ) {
+    nowMs += -Math.log(1 - random()) * (everyMs - lengthMs);
+    if (nowMs >= untilMs) return pauses;
+    pauses.push({ fromMs: nowMs, untilMs: nowMs + lengthMs });
+    nowMs += lengthMs;
+  }
 }
 
 /** Exponentially distributed with this mean, the rough case: real servers vary less. */

@@ -116,24 +116,76 @@ t.test('a quick failure is not a short time, a long one is a long time', async (
   t.equal(endpoint.figures.connections.time.at(0), 1_000);
 });
 
-t.test('the average jumps up and comes down slowly', async (t) => {
+/** An average of answers that take 5 ms, a hundred per second; the last of them at 20 s. */
+function steadyAverage(): PeakEwma {
+  const time = new PeakEwma();
+  for (let nowMs = 10; nowMs <= 20_000; nowMs += 10) time.observe(5, nowMs);
+  return time;
+}
+
+t.test('a time nobody has measured is assumed, and the first replaces it', async (t) => {
   const time = new PeakEwma();
   t.equal(time.at(100_000), DEFAULT_RTT_MS, 'what is assumed does not fade');
-  time.observe(5, 0);
-  t.equal(time.at(0), 5, 'the first one replaces it');
-  time.observe(500, 0);
-  t.equal(time.at(0), 500, 'a peak counts at once');
-  t.ok(Math.abs(time.at(10_000) - 500 / Math.E) < 1e-9, 'fades by itself');
-  time.observe(1, 1_000);
-  t.ok(time.at(1_000) > 400, 'one fast answer a second later hardly lowers it');
-  time.observe(1, 60_000);
-  t.ok(time.at(60_000) < 5, 'a minute later it does');
-  t.equal(time.at(50_000), time.at(60_000), 'a clock that goes back changes nothing');
+  time.observe(5, 100_000);
+  t.equal(time.at(100_000), 5);
+  time.observe(7, 100_000);
+  t.equal(time.at(100_000), 6, 'the first few weigh alike');
+  t.equal(time.at(50_000), 6, 'a clock that goes back changes nothing');
+});
+
+t.test('one long time is seen at once, and forgotten after a few short ones or a second', async (t) => {
+  const time = steadyAverage();
+  time.observe(105, 20_000);
+  const peak = time.at(20_000);
+  t.ok(peak > 29 && peak <= 30, `a quarter of the difference: ${peak}`);
+  t.equal(time.at(20_500), peak / 2, 'half of it after half a second');
+  t.ok(time.at(21_000) < 6, `${time.at(21_000)} after a second`);
+  for (let nowMs = 20_010; nowMs <= 20_080; nowMs += 10) time.observe(5, nowMs);
+  t.ok(time.at(20_080) < 10, `${time.at(20_080)} after eight short ones`);
+});
+
+t.test('all that one hiccup delays are one peak', async (t) => {
+  const time = steadyAverage();
+  for (let n = 0; n < 50; n++) time.observe(105, 20_100);
+  t.ok(time.at(20_100) > 100, `${time.at(20_100)} at once`);
+  t.ok(time.at(21_100) < 8, `${time.at(21_100)} a second later`);
+});
+
+t.test('who stays slow is remembered, for longer each time it is tried', async (t) => {
+  const time = steadyAverage();
+  let nowMs = 20_000;
+  let beforeMs = 0;
+  for (let tries = 0; tries < 4; tries++) {
+    time.observe(100, nowMs + 1);
+    const triedMs = nowMs;
+    while (time.at(nowMs) > 10 || nowMs === triedMs) nowMs += 100;
+    t.ok(nowMs - triedMs > beforeMs, `tried again after ${nowMs - triedMs} ms`);
+    beforeMs = nowMs - triedMs;
+  }
+  t.ok(beforeMs > 15_000 && beforeMs < 24_000, 'in the end when an average of 10 s has faded');
+  time.observe(5, nowMs);
+  time.observe(5, nowMs + 1);
+  time.observe(5, nowMs + 2);
+  t.ok(time.at(nowMs + 2) < 10, `one that is fast again is believed: ${time.at(nowMs + 2)}`);
+});
+
+t.test('a failure counts at once and for long, a quick one not at all', async (t) => {
+  const time = steadyAverage();
+  time.penalize(4, 20_000);
+  t.equal(time.at(20_000), 5);
+  time.penalize(500, 20_000);
+  t.equal(time.at(20_000), 500);
+  t.ok(Math.abs(time.at(30_000) - 500 / Math.E) < 1e-9, 'fades over 10 s');
+});
+
+t.test('at rest an average fades to the default, and not at all below it', async (t) => {
+  const time = new PeakEwma();
+  t.equal(time.rested(0), DEFAULT_RTT_MS);
   time.observe(200, 60_000);
   t.ok(time.at(600_000) < 1e-9);
-  t.ok(Math.abs(time.rested(600_000) - DEFAULT_RTT_MS) < 1e-9, 'at rest it fades to the default');
+  t.ok(Math.abs(time.rested(600_000) - DEFAULT_RTT_MS) < 1e-9);
   time.observe(10, 600_000);
-  t.equal(time.rested(9_000_000), time.at(600_000), 'and not at all below it');
+  t.equal(time.rested(9_000_000), time.at(600_000));
 });
 
 t.test('the second one is drawn by weight among the others', async (t) => {

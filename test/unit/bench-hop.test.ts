@@ -68,7 +68,8 @@ async function startPair(t: Test, identities: Identities, faults: Faults): Promi
     const before = createServer((socket) => relay(socket, dial(to)));
     return { port: await listening(t, before), stop: async () => void before.close() };
   };
-  return { port, backendPort, identities, group: 'X25519', startClient };
+  const agreed = { group: 'X25519', alpn: undefined, resumes: false } as const;
+  return { port, backendPort, identities, ...agreed, startClient };
 }
 
 async function exchange(port: number): Promise<void> {

@@ -14,7 +14,7 @@ import { loadResources } from '../../proxy/resources/load.ts';
 import { requirePeer } from '../support/peers.ts';
 
 interface Launched {
-  /** `one`, `http` or `balance`, or which of a pair. */
+  /** `one`, `http`, `balance` or `h2`, or which of a pair. */
   readonly as: string;
   readonly folder: string;
   readonly launch: Launch;
@@ -44,8 +44,13 @@ function prepare(t: Test, as: string, makeLaunch: (route: Route) => Launch): Lau
 
 /** Everything a peer is started as, with its files where it looks for them. */
 function launchesOf(t: Test, peer: Peer, { client, server }: Identities): Launched[] {
-  const alone = { one: peer.one, http: peer.http, balance: peer.balance };
-  const pairs = { '': peer.pair, 'http ': peer.httpPair };
+  const alone = { one: peer.one, http: peer.http, balance: peer.balance, h2: peer.h2 };
+  const pairs = {
+    '': peer.pair,
+    'http ': peer.httpPair,
+    'h2 ': peer.h2Pair,
+    'http over h2 ': peer.httpOverH2,
+  };
   return [
     ...Object.entries(alone).flatMap(([as, launch]) =>
       launch === undefined ? [] : [prepare(t, as, launch)],
@@ -140,18 +145,19 @@ t.test('programs', async (t) => {
     });
   }
 
-  await t.test('nginx-stream', async (t) => {
-    const nginx = requirePeer(t, 'nginx');
-    if (nginx === undefined) return;
-    const peer = peerNamed('nginx-stream');
-    const probe = peer.probe();
-    if (!probe.found) {
-      t.pass(probe.reason, { skip: probe.reason });
-      return;
-    }
-    for (const { as, launch } of launchesOf(t, peer, identities)) {
-      const { status, text } = ask(nginx, ['-t', ...launch.args]);
-      t.equal(status, 0, `${as}: ${text}`);
-    }
-  });
+  for (const peer of PEERS.filter(({ name }) => name.startsWith('nginx'))) {
+    await t.test(peer.name, async (t) => {
+      const nginx = requirePeer(t, 'nginx');
+      if (nginx === undefined) return;
+      const probe = peer.probe();
+      if (!probe.found) {
+        t.pass(probe.reason, { skip: probe.reason });
+        return;
+      }
+      for (const { as, launch } of launchesOf(t, peer, identities)) {
+        const { status, text } = ask(nginx, ['-t', ...launch.args]);
+        t.equal(status, 0, `${as}: ${text}`);
+      }
+    });
+  }
 });

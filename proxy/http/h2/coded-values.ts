@@ -5,6 +5,7 @@
 import { type Field, type FieldName, hashField } from './field.ts';
 import { huffmanDecode, huffmanRoom } from './huffman.ts';
 import { internName, internValue } from './interning.ts';
+import { isSame, ownCopy } from './ranges.ts';
 
 /** Values of which each has one place. As many as a busy pod's peers repeat; full of the longest they take 1.5 MB. */
 const PLACES = 1024;
@@ -45,14 +46,14 @@ export function internCoded(
   const known = fields[place];
   if (hashes[place] === hash && known !== undefined && known.label === label) {
     // The flag is in the hash already; that it is never lost does not hang on hashes.
-    if ((known.neverIndexed || !neverIndexed) && same(coded[place], bytes, from, to)) return known;
+    if ((known.neverIndexed || !neverIndexed) && isSame(coded[place], bytes, from, to)) return known;
   }
   const field = decoded(label, bytes, from, to, neverIndexed);
   if (field === undefined) return undefined;
   if (candidates[place] === hash) {
     hashes[place] = hash;
     fields[place] = field;
-    coded[place] = Uint8Array.prototype.slice.call(bytes, from, to);
+    coded[place] = ownCopy(bytes, from, to);
   }
   candidates[place] = hash;
   return field;
@@ -82,10 +83,4 @@ function decoded(
 
 function scratchFor(length: number): Uint8Array {
   return length <= SCRATCH_BYTES ? scratch : new Uint8Array(huffmanRoom(length));
-}
-
-function same(own: Uint8Array, bytes: Uint8Array, from: number, to: number): boolean {
-  if (own.length !== to - from) return false;
-  for (let i = 0; i < own.length; i++) if (own[i] !== bytes[from + i]) return false;
-  return true;
 }

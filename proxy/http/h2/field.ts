@@ -206,10 +206,10 @@ export function hashBytes(bytes: Uint8Array, from: number, to: number, seed: num
     hash = mixed(hash ^ word);
   }
   for (; at < to; at++) hash = mixed(hash ^ bytes[at]);
-  return hash;
+  return mixed(hash ^ (hash >>> 16));
 }
 
-/** Spreads each bit over all higher ones, and those over the low ones, by which tables are indexed. */
+/** Spreads each bit over the higher ones, and those over the low ones, by which tables are indexed. */
 function mixed(hash: number): number {
   const product = Math.imul(hash, 0x9e3779b1);
   return product ^ (product >>> 15);

@@ -7,7 +7,8 @@ import type { FieldIndex } from '../fields.ts';
 import { FRAMING, type Head, PROTOCOL } from '../head.ts';
 import { FIELD, METHOD } from '../names.ts';
 import type { Field, FieldList, FieldName } from './field.ts';
-import { fieldOf, internField, internValue } from './interning.ts';
+import { fieldOf, internValue } from './interning.ts';
+import { fieldOfLine, fieldOfValue } from './line-memory.ts';
 import { originalProtocol } from './original-protocol.ts';
 import type { OwnFields } from './own-fields.ts';
 import { WEBSOCKET_ACCEPT, WEBSOCKET_KEY } from './websocket.ts';
@@ -77,10 +78,11 @@ export function responseFields(head: Head, options: FieldOptions, into: FieldLis
 export function trailerFields(trailers: FieldIndex, into: FieldList): void {
   into.clear();
   const { bytes, fields, dropped, count } = trailers;
+  const view = trailers.attach(bytes);
   for (let i = 0; i < count; i++) {
     if (dropped[i] !== 0) continue;
     const slot = 4 * i;
-    into.push(internField(bytes, fields[slot], fields[slot + 1], fields[slot + 2], fields[slot + 3]));
+    into.push(fieldOfLine(bytes, view, fields[slot], fields[slot + 1], fields[slot + 2], fields[slot + 3]));
   }
 }
 
@@ -114,17 +116,18 @@ function pushMethod(head: Head, options: FieldOptions, into: FieldList): void {
 function pushAuthority(head: Head, options: FieldOptions, into: FieldList): void {
   const { bytes, authorityStart, authorityEnd } = head;
   if (authorityStart !== authorityEnd) {
-    into.push(internValue(AUTHORITY, bytes, authorityStart, authorityEnd, false));
+    into.push(fieldOfValue(AUTHORITY, bytes, head.attach(bytes), authorityStart, authorityEnd));
   } else if (options.host !== null) {
     into.push(internValue(AUTHORITY, options.host, 0, options.host.length, false));
   }
 }
 
-function pathField({ form, bytes, pathStart, pathEnd }: Head, { path }: FieldOptions): Field {
+function pathField(head: Head, { path }: FieldOptions): Field {
+  const { form, bytes, pathStart, pathEnd } = head;
   if (form === 'asterisk') return ASTERISK;
   if (path !== null) return internValue(PATH, path, 0, path.length, false);
   if (pathStart !== pathEnd && bytes[pathStart] === SLASH) {
-    return internValue(PATH, bytes, pathStart, pathEnd, false);
+    return fieldOfValue(PATH, bytes, head.attach(bytes), pathStart, pathEnd);
   }
   // An absolute target without a path, perhaps with a query.
   const whole = new Uint8Array(1 + pathEnd - pathStart);
@@ -136,6 +139,7 @@ function pathField({ form, bytes, pathStart, pathEnd }: Head, { path }: FieldOpt
 /** Pushes what is not dropped, and the length. `except`: a name in lower case that stays behind. */
 function pushKept(head: Head, except: Uint8Array | null, into: FieldList, isRequest: boolean): void {
   const { bytes, fields, ids, dropped, count } = head;
+  const view = head.attach(bytes);
   for (let i = 0; i < count; i++) {
     const slot = 4 * i;
     const id = ids[i];
@@ -146,7 +150,7 @@ function pushKept(head: Head, except: Uint8Array | null, into: FieldList, isRequ
     // `:authority` says what Host said (RFC 9113 section 8.3.1).
     if (dropped[i] !== 0 || (id === HOST && isRequest)) continue;
     if (except !== null && equalsFolded(bytes, fields[slot], fields[slot + 1], except, LOWER)) continue;
-    into.push(internField(bytes, fields[slot], fields[slot + 1], fields[slot + 2], fields[slot + 3]));
+    into.push(fieldOfLine(bytes, view, fields[slot], fields[slot + 1], fields[slot + 2], fields[slot + 3]));
   }
 }
 

@@ -4,6 +4,7 @@
  * Strings are sent as they are, not Huffman-coded: coding costs several times what copying does, here and at the peer that decodes
  * it, for a fifth of the bytes of what is not in the table.
  */
+import { coin } from './coin.ts';
 import { EncoderTable, MOST_TABLE_SIZE } from './encoder-table.ts';
 import type { Field, FieldList } from './field.ts';
 
@@ -25,9 +26,9 @@ const SIZE_UPDATES_ROOM = 6;
 
 /**
  * Sets of two hashes each of literals sent lately: what comes again while it is among them is put in the table. Requests have 3
- * to 10 literals, so that a field of every tenth request is found and one of every hundredth mostly is not.
+ * to 10 literals, so that a field of every tenth request is found and one of every hundredth mostly is not. A power of two.
  */
-const RECENT_SETS = 32;
+const RECENT_SETS = 64;
 
 /** Longer strings are copied by set(), which costs as much as so many bytes in a loop. */
 const SHORT_STRING = 24;
@@ -36,8 +37,6 @@ const SHORT_STRING = 24;
 export class HpackEncoder {
   private readonly table = new EncoderTable();
   private readonly recent = new Int32Array(2 * RECENT_SETS);
-  /** State of a linear congruential generator (Numerical Recipes), whose highest bit is used. */
-  private chance = 0;
   /** The table size that the peer's decoder knows of. */
   private announcedSize: number = MOST_TABLE_SIZE;
   /** The smallest size since then. */
@@ -117,9 +116,7 @@ export class HpackEncoder {
     const { recent } = this;
     const first = 2 * (hash & (RECENT_SETS - 1));
     if (recent[first] === hash || recent[first + 1] === hash) return true;
-    // By chance, or three fields of every request that share a set would drive out each other for ever.
-    this.chance = (Math.imul(this.chance, 1664525) + 1013904223) | 0;
-    recent[first + (this.chance >>> 31)] = hash;
+    recent[first + coin()] = hash;
     return false;
   }
 }

@@ -4,28 +4,34 @@
  * one field can exist, and cost a table entry more, nothing else.
  */
 import { LOWER, latin1 } from '../bytes.ts';
+import { coin } from './coin.ts';
 import { Field, FieldName, hashBytes, hashField, STATIC_FIELDS } from './field.ts';
+import { isSame, ownCopy } from './ranges.ts';
 
 const lower = LOWER;
 
 /**
- * Sets of two places. A newcomer takes the second place and a field seen again takes the first, so that fields that come once
- * (ids, traces) drive out each other, never those that come often. 2048 fields: several times what a busy pod's peers send.
+ * Places of a set, the first half of them for those that were seen again: a newcomer takes a place of the second half, and a field
+ * seen again there changes with one of the first. So what comes once (ids, traces) drives out each other, never what comes often.
  */
-const FIELD_SETS = 1024;
+const PLACES = 4;
+const KEPT = PLACES / 2;
+
+/** 2048 fields: several times what a busy pod's peers repeat. A power of two. */
+const FIELD_SETS = 512;
 
 /** Larger fields are not remembered: a full memory of such fields takes 4 MB. Most tokens and cookies are shorter. */
 const MOST_FIELD_SIZE = 2048;
 
 /** As FIELD_SETS; there are fewer names than values. */
-const NAME_SETS = 256;
+const NAME_SETS = 128;
 
 /** Longer names are not remembered; no known name has 100. */
 const MOST_NAME_BYTES = 128;
 
 const UNUSED_NAME = new FieldName(new Uint8Array(0));
-const fields: Field[] = new Array<Field>(2 * FIELD_SETS).fill(new Field(UNUSED_NAME, new Uint8Array(0)));
-const names: FieldName[] = new Array<FieldName>(2 * NAME_SETS).fill(UNUSED_NAME);
+const fields: Field[] = new Array<Field>(PLACES * FIELD_SETS).fill(new Field(UNUSED_NAME, new Uint8Array(0)));
+const names: FieldName[] = new Array<FieldName>(PLACES * NAME_SETS).fill(UNUSED_NAME);
 const folded = new Uint8Array(MOST_NAME_BYTES);
 
 /** Static fields by name, as text: each field of such a name is compared with them before it is made. */
@@ -38,20 +44,22 @@ for (const field of STATIC_FIELDS.slice(1)) {
 
 /** The name `bytes[from, to)`, in lower case or as it is; it may have any problem. */
 export function internName(bytes: Uint8Array, from: number, to: number): FieldName {
-  if (to - from > MOST_NAME_BYTES) return new FieldName(copy(bytes, from, to));
+  if (to - from > MOST_NAME_BYTES) return new FieldName(ownCopy(bytes, from, to));
   const hash = hashBytes(bytes, from, to, 0);
-  const set = 2 * (hash & (NAME_SETS - 1));
-  const first = names[set];
-  if (first.hash === hash && same(first.bytes, bytes, from, to)) return first;
-  const second = names[set + 1];
-  if (second.hash === hash && same(second.bytes, bytes, from, to)) {
-    names[set] = second;
-    names[set + 1] = first;
-    return second;
+  const first = PLACES * (hash & (NAME_SETS - 1));
+  for (let place = first; place < first + PLACES; place++) {
+    const name = names[place];
+    if (name.hash !== hash || !isSame(name.bytes, bytes, from, to)) continue;
+    if (place >= first + KEPT) {
+      const kept = first + coin();
+      names[place] = names[kept];
+      names[kept] = name;
+    }
+    return name;
   }
-  const own = copy(bytes, from, to);
+  const own = ownCopy(bytes, from, to);
   const name = statics.get(textOf(own)) ?? new FieldName(own);
-  names[set + 1] = name;
+  names[first + KEPT + coin()] = name;
   return name;
 }
 
@@ -65,19 +73,21 @@ export function internValue(
 ): Field {
   const neverIndexed = mustNot || to - from < label.guardedBelow;
   const hash = hashField(label, bytes, from, to, neverIndexed);
-  const set = 2 * (hash & (FIELD_SETS - 1));
-  const first = fields[set];
-  if (first.hash === hash && isField(first, label, bytes, from, to, neverIndexed)) return first;
-  const second = fields[set + 1];
-  if (second.hash === hash && isField(second, label, bytes, from, to, neverIndexed)) {
-    fields[set] = second;
-    fields[set + 1] = first;
-    return second;
+  const first = PLACES * (hash & (FIELD_SETS - 1));
+  for (let place = first; place < first + PLACES; place++) {
+    const field = fields[place];
+    if (field.hash !== hash || !isField(field, label, bytes, from, to, neverIndexed)) continue;
+    if (place >= first + KEPT) {
+      const kept = first + coin();
+      fields[place] = fields[kept];
+      fields[kept] = field;
+    }
+    return field;
   }
   const field =
     staticField(label, bytes, from, to, neverIndexed) ??
-    new Field(label, copy(bytes, from, to), neverIndexed);
-  if (field.size <= MOST_FIELD_SIZE) fields[set + 1] = field;
+    new Field(label, ownCopy(bytes, from, to), neverIndexed);
+  if (field.size <= MOST_FIELD_SIZE) fields[first + KEPT + coin()] = field;
   return field;
 }
 
@@ -119,7 +129,7 @@ function staticField(
   neverIndexed: boolean,
 ): Field | undefined {
   if (label.staticIndex === 0 || neverIndexed) return undefined;
-  return staticsOf.get(label)?.find(({ value }) => same(value, bytes, from, to));
+  return staticsOf.get(label)?.find(({ value }) => isSame(value, bytes, from, to));
 }
 
 function isField(
@@ -130,18 +140,7 @@ function isField(
   to: number,
   neverIndexed: boolean,
 ): boolean {
-  return field.label === label && field.neverIndexed === neverIndexed && same(field.value, bytes, from, to);
-}
-
-function same(own: Uint8Array, bytes: Uint8Array, from: number, to: number): boolean {
-  if (own.length !== to - from) return false;
-  for (let i = 0; i < own.length; i++) if (own[i] !== bytes[from + i]) return false;
-  return true;
-}
-
-/** Own memory: slice() of a Buffer would share it. */
-function copy(bytes: Uint8Array, from: number, to: number): Uint8Array {
-  return Uint8Array.prototype.slice.call(bytes, from, to);
+  return field.label === label && field.neverIndexed === neverIndexed && isSame(field.value, bytes, from, to);
 }
 
 function textOf(name: Uint8Array): string {

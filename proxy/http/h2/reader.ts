@@ -184,7 +184,8 @@ export class FrameReader {
 
   /** Keeps bytes until there are `wanted`. @returns behind those that were taken */
   private gather(bytes: Uint8Array, at: number, to: number, wanted: number): number {
-    if (this.held === undefined) this.held = new Uint8Array(wanted);
+    if (at === to) return at;
+    this.held ??= new Uint8Array(wanted);
     const stop = Math.min(to, at + wanted - this.heldBytes);
     this.held.set(bytes.subarray(at, stop), this.heldBytes);
     this.heldBytes += stop - at;

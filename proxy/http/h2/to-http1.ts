@@ -81,8 +81,8 @@ REQUEST_FATES[COOKIE_FIELD] = COOKIES;
 const TRAILER_FATES = new Uint8Array(256).fill(DROPPED, 0, FIRST_REGULAR);
 TRAILER_FATES[FIELD.other] = LINE;
 
-/** Up to this length a loop costs less than a call out of JavaScript. */
-const SHORT_BYTES = 32;
+/** Up to this length a loop costs less than a call out of JavaScript; measured. */
+const SHORT_BYTES = 16;
 
 /** How many bytes writeRequestFields or writeResponseFields can need at most: reserve them. */
 export function fieldsRoom(list: FieldList, options: LineOptions): number {
