@@ -37,7 +37,9 @@ export class AccessOutput {
       this.failing = !whole;
       source.postMessage({ type: 'access-written', whole });
     });
-    if (last) this.asked.get(source)?.();
+    if (!last) return;
+    this.asked.get(source)?.();
+    this.asked.delete(source);
   }
 
   /** Gets the last lines of all workers, and waits until everything is written, but for no worker or reader that hangs. */

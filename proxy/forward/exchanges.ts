@@ -153,7 +153,8 @@ export class Exchanges implements AttemptsOwner {
 
   private answered(exchange: Exchange, whole: boolean): void {
     const nowMs = this.engine.nowMs();
-    exchange.series?.responded(exchange.status, nowMs - exchange.startedMs, whole);
+    const { series, status, startedMs, grpcStatus } = exchange;
+    series?.responded(status, nowMs - startedMs, whole, grpcStatus);
     this.settle(exchange, whole ? 'answered' : 'broken off', nowMs);
   }
 
@@ -168,6 +169,7 @@ export class Exchanges implements AttemptsOwner {
     if (decision === undefined) return;
     decision.outcome = outcome;
     decision.status = exchange.status;
+    decision.grpcStatus = exchange.grpcStatus;
     decision.endedMs = nowMs;
     this.log(exchange, nowMs);
     exchange.decision = exchange.texts = undefined;

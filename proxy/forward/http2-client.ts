@@ -143,13 +143,14 @@ export class Http2Client
 
   data(
     _session: Session,
-    { user: exchange }: ClientStream,
+    stream: ClientStream,
     bytes: Uint8Array,
     from: number,
     to: number,
     end: boolean,
   ): void {
-    if (exchange === undefined) return;
+    const exchange = stream.user;
+    if (exchange === undefined) return this.session.consumed(stream, to - from);
     exchange.owed += to - from;
     if (exchange.carrier?.isReady === true && !exchange.isHolding)
       return this.passOn(exchange, bytes, from, to, end);
@@ -313,9 +314,11 @@ export class Http2Client
   }
 
   private recycle(exchange: Http2Exchange): void {
-    const { stream } = exchange;
+    const { stream, owed } = exchange;
     if (stream === undefined) return;
     stream.user = undefined;
+    // The connection has room for as much again, whatever became of it.
+    if (owed > 0) this.session.consumed(stream, owed);
     exchange.stream = undefined;
     exchange.held = NO_BYTES;
     exchange.writer.forget();

@@ -1,5 +1,6 @@
 /** An HTTP/2 connection to an endpoint, which carries many requests at once, each on a stream of its own. */
 
+import { grpcStatus } from '../http/grpc.ts';
 import { ClientSession } from '../http/h2/client-session.ts';
 import type { FieldList } from '../http/h2/field.ts';
 import { errorName, H2_ERROR } from '../http/h2/frames.ts';
@@ -178,19 +179,22 @@ export class Http2Upstream
     exchange.responseBody.start(end ? BODY.none : BODY.untilClose, 0);
     client.respondFields(exchange, head, end);
     exchange.responseStarted = true;
-    if (end) this.done(exchange, carrier);
+    if (!end) return;
+    exchange.grpcStatus = grpcStatus(head.fields);
+    this.done(exchange, carrier);
   }
 
   data(
     _session: Session,
-    { user: carrier }: UpstreamStream,
+    stream: UpstreamStream,
     bytes: Uint8Array,
     from: number,
     to: number,
     end: boolean,
   ): void {
+    const carrier = stream.user;
     const exchange = carrier?.exchange;
-    if (carrier === undefined || exchange === undefined) return;
+    if (carrier === undefined || exchange === undefined) return this.session.consumed(stream, to - from);
     exchange.responseBody.content += to - from;
     carrier.owed += to - from;
     exchange.writer.write(bytes, from, to, end);
@@ -201,6 +205,7 @@ export class Http2Upstream
   trailers(_session: Session, { user: carrier }: UpstreamStream, fields: FieldList): void {
     const exchange = carrier?.exchange;
     if (carrier === undefined || exchange === undefined) return;
+    exchange.grpcStatus = grpcStatus(fields);
     exchange.writer.end(fields);
     this.done(exchange, carrier);
   }
@@ -301,7 +306,12 @@ export class Http2Upstream
   }
 
   private recycle(carrier: Http2Carrier): void {
-    if (carrier.stream !== undefined) carrier.stream.user = undefined;
+    const { stream, owed } = carrier;
+    if (stream !== undefined) {
+      stream.user = undefined;
+      // The connection has room for as much again, whatever became of it.
+      if (owed > 0) this.session.consumed(stream, owed);
+    }
     carrier.stream = carrier.exchange = undefined;
     carrier.writer.forget();
     if (this.spare.length < SPARE) this.spare.push(carrier);

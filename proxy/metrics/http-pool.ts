@@ -3,7 +3,7 @@ import type { Labels } from '../model/target.ts';
 import type { MetricsSlab, Slot } from './slab.ts';
 
 /** What the connection of a request did so that the request was sent once more. */
-export type ReplayReason = 'connect' | 'closed_idle' | 'closed_before_response';
+export type ReplayReason = 'closed_idle' | 'closed_before_response';
 
 /** Series of one endpoint, or of the application's port. */
 export class HttpPoolSeries {

@@ -12,12 +12,21 @@ const MAX_STATUSES = 16;
 /** The first status that is the server's failure, as linkerd2-proxy classifies. */
 const FIRST_FAILURE = 500;
 
+/** gRPC codes that are: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE and DATA_LOSS, as linkerd2-proxy classifies. */
+const GRPC_FAILURES: ReadonlySet<number> = new Set([2, 4, 13, 14, 15]);
+
+/** Whether a response says that its server failed. `grpcStatus`: -1 for what is no gRPC, or says nothing. */
+export function isFailure(status: number, grpcStatus: number): boolean {
+  return status >= FIRST_FAILURE || GRPC_FAILURES.has(grpcStatus);
+}
+
 /** No slot: nothing was counted yet. */
 const NONE: Slot = -1;
 
-/** The series of one status, or of all that are too many. */
+/** The series of one status (of HTTP and gRPC together), or of all that are too many. */
 interface StatusSeries {
   readonly status: number;
+  readonly grpcStatus: number;
   readonly labels: Labels;
   readonly latency: Histogram;
   success: Slot;
@@ -57,10 +66,11 @@ export class HttpSeries {
    * A response ended.
    * @param latencyMs from the whole head of the request to the last byte of the response
    * @param whole false when it broke off: a failure whatever its status
+   * @param grpcStatus -1 for what is no gRPC, or says nothing
    */
-  responded(status: number, latencyMs: number, whole = true): void {
-    const series = this.seriesOf(status);
-    if (status >= FIRST_FAILURE || !whole) {
+  responded(status: number, latencyMs: number, whole = true, grpcStatus = -1): void {
+    const series = this.seriesOf(status, grpcStatus);
+    if (!whole || isFailure(status, grpcStatus)) {
       if (series.failure === NONE) series.failure = this.responses(series.labels, 'failure');
       this.slab.add(series.failure, 1);
     } else {
@@ -99,30 +109,36 @@ export class HttpSeries {
   }
 
   /** A list is searched, since a series has one to three statuses: a table of all 600 would be 40 times its size. */
-  private seriesOf(status: number): StatusSeries {
+  private seriesOf(status: number, grpcStatus: number): StatusSeries {
     const { statuses } = this;
     for (let index = 0; index < statuses.length; index++) {
-      if (statuses[index].status === status) return statuses[index];
+      const series = statuses[index];
+      if (series.status === status && series.grpcStatus === grpcStatus) return series;
     }
-    return this.openStatus(status);
+    return this.openStatus(status, grpcStatus);
   }
 
-  private openStatus(status: number): StatusSeries {
+  private openStatus(status: number, grpcStatus: number): StatusSeries {
     if (this.statuses.length < MAX_STATUSES) {
-      const series = this.open(status, { ...this.labels, status_code: String(status) });
+      const labels: Labels = { ...this.labels, status_code: String(status) };
+      const series = this.open(
+        status,
+        grpcStatus,
+        grpcStatus < 0 ? labels : { ...labels, grpc_status: String(grpcStatus) },
+      );
       this.statuses.push(series);
       return series;
     }
     if (this.others === undefined) {
       this.slab.overflowed();
-      this.others = this.open(0, { ...this.labels, overflow: 'true' });
+      this.others = this.open(0, -1, { ...this.labels, overflow: 'true' });
     }
     return this.others;
   }
 
-  private open(status: number, labels: Labels): StatusSeries {
+  private open(status: number, grpcStatus: number, labels: Labels): StatusSeries {
     const latency = this.slab.histogram('response_latency_ms', labels);
-    return { status, labels, latency, success: NONE, failure: NONE };
+    return { status, grpcStatus, labels, latency, success: NONE, failure: NONE };
   }
 
   private responses(labels: Labels, classification: 'success' | 'failure'): Slot {

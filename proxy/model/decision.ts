@@ -7,6 +7,7 @@ import type { PeerIdentity } from '../core/identity.ts';
 import { H2Head } from '../http/h2/head.ts';
 import type { Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
+import { isFailure } from '../metrics/http.ts';
 import type { HttpErrorReason } from '../metrics/http-worker.ts';
 import type { Direction, ProxyConnection } from './connection.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -21,9 +22,6 @@ const MAX_ATTEMPTS = 4;
 
 /** A time that was not reached. No whole number, so that V8 keeps the fields as the doubles they become. */
 const NEVER = -0.5;
-
-/** The first status that is the server's failure. */
-const FIRST_FAILURE = 500;
 
 const QUESTION_MARK = 0x3f;
 
@@ -69,6 +67,8 @@ export class Decision {
   outcome: DecisionOutcome = 'under way';
   /** 0 when there was none. */
   status = 0;
+  /** Of a gRPC call; -1 when there was none. */
+  grpcStatus = -1;
   /** Of an answer of the proxy: what spoke, and with which value. */
   error: HttpErrorReason | undefined;
   message = '';
@@ -88,6 +88,7 @@ export class Decision {
     this.sentMs = this.answeredMs = this.endedMs = NEVER;
     this.outcome = 'under way';
     this.status = this.tries = 0;
+    this.grpcStatus = -1;
     this.error = undefined;
     this.message = '';
     this.method = head?.method ?? -1;
@@ -126,7 +127,7 @@ export class Decision {
 
   /** Something about it was not as usual: it is kept for longer. */
   get notable(): boolean {
-    return this.outcome !== 'answered' || this.tries > 1 || this.status >= FIRST_FAILURE;
+    return this.outcome !== 'answered' || this.tries > 1 || isFailure(this.status, this.grpcStatus);
   }
 
   private keepFields({ authority, path }: H2Head): void {

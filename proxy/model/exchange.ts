@@ -138,6 +138,8 @@ export abstract class Exchange {
   // --- the response
   readonly responseBody = new MessageBody();
   status = 0;
+  /** Of a gRPC call, when its response says so; -1: it does not. */
+  grpcStatus = -1;
   /** The head of the final response has gone out. */
   responseStarted = false;
 
@@ -166,6 +168,7 @@ export abstract class Exchange {
     this.idempotent = IDEMPOTENT[method] === 1;
     this.status = this.responseBody.content = this.replays = 0;
     this.responseStarted = false;
+    this.grpcStatus = -1;
     this.replayable = true;
     this.tried = NO_ENDPOINTS;
     this.series = this.clientSeries;
