@@ -3,7 +3,7 @@ import t from 'tap';
 import { ChunkedReader } from '../../proxy/http/chunked.ts';
 import { FieldList } from '../../proxy/http/h2/field.ts';
 import { asksForWebSocket, trailerFields } from '../../proxy/http/h2/from-http1.ts';
-import { isOriginalProtocol, originalMinor } from '../../proxy/http/h2/original-protocol.ts';
+import { dropMeshFields, isOriginalProtocol, originalMinor } from '../../proxy/http/h2/original-protocol.ts';
 import { OwnFields } from '../../proxy/http/h2/own-fields.ts';
 import {
   fieldTrailersRoom,
@@ -121,6 +121,21 @@ t.test('l5d-orig-proto, byte for byte as linkerd2-proxy has it', async (t) => {
     headOf(listOf([...GET, ['l5d-orig-proto', 'HTTP/1.1']])),
     lines('GET /a?b HTTP/1.1', 'Host: shop:80'),
   );
+});
+
+t.test('what a peer said of a request goes no further', async (t) => {
+  const list = listOf([
+    ...GET,
+    ['l5d-orig-proto', 'HTTP/1.1'],
+    ['x-a', 'b'],
+    ['l5d-client-id', 'forged'],
+    ['L5D_x', ''],
+  ]);
+  dropMeshFields(list);
+  t.strictSame(linesOf(list), linesOf(listOf([...GET, ['x-a', 'b']])));
+  t.equal(list.size, listOf([...GET, ['x-a', 'b']]).size);
+  dropMeshFields(list);
+  t.equal(list.count, GET.length + 1, 'nothing more');
 });
 
 t.test('a response of HTTP/1 as fields', async (t) => {
