@@ -208,7 +208,6 @@ t.test('the host of a request', async (t) => {
   const host = bytesOf('10.0.0.1:80');
   const named = (pairs: readonly Pair[]) => headOf(listOf(pairs), { host }).split('\r\n').slice(1, -2);
   t.strictSame(named([method, scheme, authority, path, ['host', 'shop:80']]), ['Host: shop:80'], 'once');
-  t.strictSame(named([method, scheme, path, ['host', 'web']]), ['Host: web']);
   t.strictSame(named([method, scheme, path]), ['Host: 10.0.0.1:80']);
   t.equal(headOf(listOf([method, scheme, path])), lines('GET /a?b HTTP/1.1', 'Host: '));
   t.equal(
