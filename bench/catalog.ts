@@ -24,8 +24,10 @@ import { peer as nginxGrpc } from './peers/nginx-grpc.ts';
 import { peer as nginxHttp } from './peers/nginx-http.ts';
 import { peer as nginxStream } from './peers/nginx-stream.ts';
 import { peer as nodeUndici } from './peers/node-undici.ts';
+import { scenario as h2Download } from './scenarios/h2-download.ts';
 import { scenario as h2Multiplexed } from './scenarios/h2-multiplexed.ts';
 import { scenario as h2Single } from './scenarios/h2-single.ts';
+import { scenario as h2Stream } from './scenarios/h2-stream.ts';
 import { scenario as httpBalance } from './scenarios/http-balance.ts';
 import { scenario as httpConnect } from './scenarios/http-connect.ts';
 import { scenario as httpLatency } from './scenarios/http-latency.ts';
@@ -88,6 +90,8 @@ export const SCENARIOS: readonly Scenario[] = [
   mtlsHttp,
   h2Multiplexed,
   h2Single,
+  h2Stream,
+  h2Download,
   mtlsH2Multiplexed,
   mtlsH2Single,
   mtlsHttpMultiplexed,

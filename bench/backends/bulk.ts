@@ -13,14 +13,18 @@ export interface Transfer {
 }
 
 /** No transfer here is meant to take this long: it hangs. */
-const TRANSFER_TIMEOUT_MS = 300_000;
+export const TRANSFER_TIMEOUT_MS = 300_000;
 
 /** Starts the server. @returns its port on 127.0.0.1 */
 export async function startBulkBackend(tool: string): Promise<number> {
-  const job = await Job.start(tool, ['server']);
+  return listeningPort(await Job.start(tool, ['server']));
+}
+
+/** The port that a server prints when it listens. */
+export async function listeningPort(job: Job): Promise<number> {
   const line = await job.nextLine();
   job.check();
-  if (line === undefined) throw new UserError('the bulk server ended at once');
+  if (line === undefined) throw new UserError('the server ended at once');
   return Number(line);
 }
 

@@ -76,6 +76,8 @@ export function machineVersions(): string[] {
 const VERSION_OF: Readonly<Record<string, { readonly args: string[]; readonly pattern: RegExp }>> = {
   wrk: { args: ['-v'], pattern: /wrk (?:\w+\/)?(\S+)/ },
   nginx: { args: ['-v'], pattern: /nginx\/(\S+)/ },
+  h2load: { args: ['--version'], pattern: /nghttp2\/(\S+)/ },
+  nghttpd: { args: ['--version'], pattern: /nghttp2\/(\S+)/ },
   openssl: { args: ['version'], pattern: /OpenSSL (\S+)/ },
   'g++': { args: ['--version'], pattern: /(\S+)\n/ },
 };

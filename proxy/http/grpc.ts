@@ -4,6 +4,7 @@
  */
 import { BYTE, latin1 } from './bytes.ts';
 import { type Field, type FieldList, H2_FIELD } from './h2/field.ts';
+import { fieldOf } from './h2/interning.ts';
 
 /** Status codes. */
 export const GRPC = {
@@ -89,6 +90,20 @@ export function isGrpc(list: FieldList): boolean {
 export function grpcTimeoutMs(list: FieldList): number {
   const field = firstOf(list, GRPC_TIMEOUT);
   return field === undefined ? -1 : readTimeout(field.value);
+}
+
+/**
+ * Says in a request how much of its deadline is left, in place of what it said; nothing where it said nothing.
+ * @param ms 0 and more
+ */
+export function renewGrpcTimeout(list: FieldList, ms: number): void {
+  const { items, count } = list;
+  for (let i = 0; i < count; i++) {
+    if (items[i].id !== GRPC_TIMEOUT) continue;
+    const left = fieldOf('grpc-timeout', timeoutText(ms));
+    list.size += left.size - items[i].size;
+    items[i] = left;
+  }
 }
 
 /** Milliseconds of a `grpc-timeout` value: one to eight digits and a unit. -1: it is none. */

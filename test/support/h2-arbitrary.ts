@@ -95,7 +95,7 @@ const AUTHORITY = mostly(
   ['', 'a b', 'a@b', 'shop\r\nX: y', 'a,b', 'shop/'],
 );
 const PATH = mostly(
-  ['/', '/a?b', '/a/b;c?d=%2F', '/a%20b', '/?\xff'],
+  ['/', '/a?b', '/a/b;c?d=%2F', '/a%20b', '/a%2Fb', '/?\xff'],
   ['*', '', 'a', '//x/../y', '/a b', '/ HTTP/1.1\r\nX: y', '/a\\b', '/#', '/\xff', 'http://a/'],
 );
 

@@ -18,6 +18,7 @@ import {
   isGrpc,
   percentEncoded,
   readTimeout,
+  renewGrpcTimeout,
   timeoutText,
 } from '../../proxy/http/grpc.ts';
 import { FieldList } from '../../proxy/http/h2/field.ts';
@@ -115,6 +116,20 @@ t.test('deadlines are written in the finest unit that has room, never shorter th
     { seed: 20_261_121, numRuns: 2000 },
   );
   t.equal(longest, 9, 'eight digits and a unit');
+});
+
+t.test('a deadline that is nearer than it was is said again', async (t) => {
+  const list = listOf([
+    [':method', 'POST'],
+    ['grpc-timeout', '10S'],
+    ['te', 'trailers'],
+  ]);
+  renewGrpcTimeout(list, 9950.5);
+  t.strictSame(linesOf(list), [':method: POST', 'grpc-timeout: 9950500u', 'te: trailers']);
+  t.equal(list.size, listOf(pairsOf(list)).size);
+  const none = listOf([[':method', 'POST']]);
+  renewGrpcTimeout(none, 5);
+  t.strictSame(linesOf(none), [':method: POST']);
 });
 
 t.test('how a call ended', async (t) => {

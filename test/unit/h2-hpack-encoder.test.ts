@@ -134,6 +134,9 @@ t.test('table size updates: the smallest and the last, once, before the next blo
     t.strictSame(encodeBlock(encoder, [field(':method', 'GET')]), fromHex('82'));
   }
   const encoder = new HpackEncoder();
+  encoder.peerTableSize(2000);
+  encoder.peerTableSize(3000);
+  t.strictSame(encodeBlock(encoder, []), fromHex('3fb10f 3f9917'), 'all the room of an empty list');
   encoder.peerTableSize(0);
   encodeBlock(encoder, []);
   encoder.peerTableSize(70_000);
@@ -151,6 +154,27 @@ t.test('a smaller table evicts, the oldest first', async (t) => {
   t.strictSame(decodeBlock(decoder, block).fields, fields.slice(1));
   t.strictSame(tableOf(decoder), [fields[2], fields[1]]);
   t.strictSame(block, fromHex('3f31 bf be'));
+});
+
+t.test('encoder and decoder agree to the byte about what fits', async (t) => {
+  for (const [size, entries] of [
+    [110, 2],
+    [111, 3],
+    [112, 3],
+  ]) {
+    const encoder = new HpackEncoder();
+    const decoder = new HpackDecoder();
+    encoder.peerTableSize(size);
+    // 37 bytes each, in an order in which the last one is found first.
+    const fields = ['abcd', 'efgh', 'ijkl'].map((value) => field('x', value));
+    for (let i = 0; i < 6; i++) {
+      const { problem, fields: found } = decodeBlock(decoder, encodeBlock(encoder, fields.toReversed()));
+      t.equal(problem, 0);
+      t.strictSame(found, fields.toReversed());
+      fields.reverse();
+    }
+    t.equal(tableOf(decoder).length, entries, `entries of 37 bytes in ${size}`);
+  }
 });
 
 t.test('a decoder follows an encoder through any lists and table sizes', async (t) => {

@@ -49,7 +49,8 @@ const WRONG: readonly [block: string, problem: number, why: string][] = [
   ['44 82 1f ff', P.huffman, 'a zero and padding of more than seven bits'],
   ['44 81 18', P.huffman, 'padding of zeros'],
   ['44 81 1e', P.huffman, 'padding of ones and a zero'],
-  ['44 84 ff ff ff fc', P.huffman, 'EOS (5.2)'],
+  ['44 84 ff ff ff fc', P.huffman, 'EOS and zeros (5.2)'],
+  ['44 84 ff ff ff ff', P.huffman, 'EOS and padding'],
   ['44 85 1f ff ff ff ff', P.huffman, 'EOS behind a byte'],
   ['40 81 ff 01 61', P.huffman, 'a name with padding of eight bits'],
 ];

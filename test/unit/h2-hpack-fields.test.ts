@@ -6,11 +6,13 @@ import {
   describeFieldProblem,
   FIELD_PROBLEM,
   Field,
+  FieldList,
   FieldName,
   H2_FIELD,
   STATIC_FIELDS,
 } from '../../proxy/http/h2/field.ts';
 import { HpackDecoder } from '../../proxy/http/h2/hpack-decoder.ts';
+import { HpackEncoder } from '../../proxy/http/h2/hpack-encoder.ts';
 import { fieldOf, internField, internName, internValue } from '../../proxy/http/h2/interning.ts';
 import { FIELD } from '../../proxy/http/names.ts';
 import { decodeBlock, fieldsOf, fromHex, plain } from '../support/hpack.ts';
@@ -168,6 +170,30 @@ t.test('what comes once does not drive out what comes often, and memory is bound
   t.ok(gone() >= 9000, `${gone()} of ${weak.length} were forgotten`);
 });
 
+t.test('what left the tables of a connection is forgotten', async (t) => {
+  const decoder = new HpackDecoder();
+  const encoder = new HpackEncoder();
+  const into = new Uint8Array(10_000);
+  const make = (i: number) => {
+    // Larger than what is interned for the decoder, and small enough for the encoder's table.
+    const coded = fieldsOf(decoder, literal('x-large', `${i}`.padEnd(3000, 'x')))[0];
+    const list = new FieldList();
+    const field = new Field(coded.label, Uint8Array.from(Buffer.from(`${i}`.padEnd(1500, 'y'))));
+    list.push(field);
+    for (let round = 0; round < 2; round++) encoder.encode(list, into, 0);
+    return [new WeakRef(coded), new WeakRef(field)];
+  };
+  const weak = Array.from({ length: 30 }, (_, i) => make(i));
+  await new Promise((resolve) => setImmediate(resolve));
+  collectGarbage();
+  const left = [0, 1].map((side) => weak.filter((refs) => refs[side].deref() !== undefined).length);
+  t.strictSame(left, [1, 2], 'the decoder has one entry of 3 KB, the encoder two of 1.5 KB');
+  t.equal(decodeBlock(decoder, fromHex('be')).fields[0][1].length, 3000);
+  const list = new FieldList();
+  list.push(weak[29][1].deref() as Field);
+  t.equal(encoder.encode(list, into, 0), 1);
+});
+
 t.test('names and values longer than what is remembered are right as well', async (t) => {
   for (const length of [127, 128, 129, 5000]) {
     const name = `x${'a'.repeat(length - 1)}`;
@@ -201,6 +227,13 @@ t.test('hashes tell apart values that differ in any one byte, if they are not lo
     false,
   );
 });
+
+/** A literal with a new name, to be indexed. */
+function literal(name: string, value: string): Uint8Array {
+  const rest = value.length - 127;
+  const length = [0x7f, 0x80 | (rest & 0x7f), rest >> 7];
+  return Uint8Array.from([0x40, name.length, ...Buffer.from(name), ...length, ...Buffer.from(value)]);
+}
 
 function http1(name: string, value: string): Field {
   const line = Buffer.from(`${name}: ${value}`, 'latin1');

@@ -101,7 +101,9 @@ function fillTables(): void {
 
 function stepOf(children: Int32Array, state: number, byte: number): number {
   let node = state;
-  let [count, first, last] = [0, 0, 0];
+  let count = 0;
+  let first = 0;
+  let last = 0;
   for (let bit = 7; bit >= 0; bit--) {
     node = children[2 * node + ((byte >> bit) & 1)];
     if (node >= 0) continue;

@@ -46,3 +46,15 @@ export function originalMinor({ items, count }: FieldList): 0 | 1 | -1 {
   }
   return -1;
 }
+
+/** Takes all `l5d-*` fields out of a request: once it is known what it was, none of them is for whoever comes next. */
+export function dropMeshFields(list: FieldList): void {
+  const { items, count } = list;
+  let kept = 0;
+  for (let i = 0; i < count; i++) {
+    const field = items[i];
+    if (field.id === MESH) list.size -= field.size;
+    else items[kept++] = field;
+  }
+  list.count = kept;
+}

@@ -1,6 +1,7 @@
 /**
- * Messages of HTTP/2 as HTTP/1 heads (RFC 9113 section 8). Their fields are judged already (head.ts): names are tokens, and no value has
- * a byte that ends a line. What ../write.ts leaves out or writes anew for HTTP/1, this does too: l5d-*, framing, Host, TE.
+ * Messages of HTTP/2 as HTTP/1 heads (RFC 9113 section 8). Their fields are judged already (head.ts): names are tokens, no value has a
+ * byte that ends a line, and `:authority` says what Host said. What ../write.ts leaves out or writes anew for HTTP/1, this does
+ * too: l5d-*, framing, Host, TE.
  */
 import { BYTE, latin1 } from '../bytes.ts';
 import { FRAMING } from '../head.ts';
@@ -169,7 +170,7 @@ export function responseFraming(
 }
 
 /** The value of `:status` as a number; 0 when there is none. */
-export function statusOf({ items, count }: FieldList): number {
+function statusOf({ items, count }: FieldList): number {
   if (count === 0 || items[0].id !== STATUS) return 0;
   const { value } = items[0];
   return value.length === 3 ? value[0] * 100 + value[1] * 10 + value[2] - 0x30 * 111 : 0;
@@ -188,7 +189,7 @@ function writeStart(list: FieldList, options: LineOptions, into: Uint8Array, at:
     else if (id === PATH) path = value;
     else if (id < METHOD_FIELD || id >= FIRST_REGULAR) break;
   }
-  if (authority.length === 0) authority = hostOf(list) ?? options.host ?? NOTHING;
+  if (authority.length === 0) authority = options.host ?? NOTHING;
   if (options.webSocketKey !== null) method = GET;
   // CONNECT without a protocol has no path.
   const target = path.length === 0 && isSame(method, CONNECT) ? authority : (options.path ?? path);
@@ -260,12 +261,6 @@ function putBytes(into: Uint8Array, at: number, bytes: Uint8Array): number {
   if (length > SHORT_BYTES) into.set(bytes, at);
   else for (let i = 0; i < length; i++) into[at + i] = bytes[i];
   return at + length;
-}
-
-/** The value of a Host field, which a request without `:authority` may have; undefined where there is none. */
-function hostOf({ items, count }: FieldList): Uint8Array | undefined {
-  for (let i = 0; i < count; i++) if (items[i].id === FIELD.host) return items[i].value;
-  return undefined;
 }
 
 /** `te` can only be `trailers`. */
