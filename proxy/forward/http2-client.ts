@@ -111,7 +111,7 @@ export class Http2Client
     const { session } = this;
     session.resetStalled(this.nowMs() - STALLED_MS);
     if (this.isSilent()) return session.close(H2_ERROR.noError, 'a ping was not answered');
-    if (this.idleMs() >= IDLE_MS) session.drain();
+    if (session.streamCount === 0 && this.nowMs() - session.receivedMs >= IDLE_MS) session.drain();
     this.watch();
   }
 

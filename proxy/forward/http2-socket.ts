@@ -53,10 +53,4 @@ export abstract class Http2Socket<S extends Session<unknown>> {
     session.sendPing();
     return false;
   }
-
-  /** How long the peer has said nothing while it had no stream open, in ms. */
-  protected idleMs(): number {
-    const { session } = this;
-    return session.streamCount > 0 ? 0 : this.nowMs() - session.receivedMs;
-  }
 }

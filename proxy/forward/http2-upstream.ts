@@ -18,9 +18,6 @@ import type { ConnectionId, Engine } from '../native/engine.ts';
 import { StreamWriter } from './http2-body.ts';
 import { Http2Socket } from './http2-socket.ts';
 
-/** How long a connection may be without streams, in ms: less than servers and what is between wait, more than a pause. */
-const IDLE_MS = 60_000;
-
 /** Carriers that are kept to be used again. */
 const SPARE = 32;
 
@@ -273,7 +270,8 @@ export class Http2Upstream
   /** Nothing has passed for a while. */
   timedOut(): void {
     if (this.isSilent()) return this.engine.reset(this.upstream);
-    if (this.idleMs() >= IDLE_MS) this.retire();
+    // A service that is asked less often than this is not worth a connection.
+    if (this.session.streamCount === 0) this.retire();
     this.watch();
   }
 
