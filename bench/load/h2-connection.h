@@ -69,7 +69,6 @@ class Connection {
   Connection(const Connection&) = delete;
 
   int fd() const { return fd_; }
-  bool hasOutput() const { return sent_ < out_.size(); }
   std::unordered_map<uint32_t, Stream>& streams() { return streams_; }
 
   /** Reads what has come. @param closing whether the end is near, which no further event tells @returns false at the end */
@@ -103,6 +102,16 @@ class Connection {
     return true;
   }
 
+  /** As `flush`, and as much of what waits for room in the queue as the socket takes. */
+  bool flushAll() {
+    while (flush()) {
+      if (hasOutput()) return true;
+      onRoom();
+      if (!hasOutput()) return true;
+    }
+    return false;
+  }
+
   void headers(uint32_t id, std::string_view block, bool end) {
     frame(kHeaders, static_cast<uint8_t>(kEndHeaders | (end ? kEndStream : 0)), id, block);
   }
@@ -133,12 +142,14 @@ class Connection {
  protected:
   virtual void onHeaders(uint32_t id, bool end) = 0;
   virtual void onData(uint32_t id, Stream& stream, std::string_view bytes, bool end) = 0;
-  /** More DATA may be sent on all streams. */
-  virtual void onWindow() {}
+  /** More DATA may be sent, on any stream. */
+  virtual void onRoom() {}
   /** The other side gave a stream up, or the connection. */
   virtual void onBroken(const std::string& how) = 0;
 
  private:
+  bool hasOutput() const { return sent_ < out_.size(); }
+
   void frame(FrameType type, uint8_t flags, uint32_t id, std::string_view payload) {
     const uint32_t length = static_cast<uint32_t>(payload.size());
     const uint8_t head[kFrameHead] = {static_cast<uint8_t>(length >> 16), static_cast<uint8_t>(length >> 8),
@@ -242,7 +253,7 @@ class Connection {
       initialWindow_ = value;
     }
     frame(kSettings, kAck, 0, "");
-    onWindow();
+    onRoom();
   }
 
   void handleWindow(uint32_t id, uint32_t increment) {
@@ -251,7 +262,7 @@ class Connection {
     } else if (const auto found = streams_.find(id); found != streams_.end()) {
       found->second.window += increment;
     }
-    onWindow();
+    onRoom();
   }
 
   const int fd_;

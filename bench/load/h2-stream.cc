@@ -27,7 +27,7 @@ namespace {
 
 constexpr int64_t kSecond = 1'000'000'000;
 // Nothing on loopback is silent for this long unless something was lost.
-constexpr int64_t kGraceNs = 10 * kSecond;
+constexpr int64_t kGraceNs = 5 * kSecond;
 // A prime: data that slips by a page, a frame or a buffer never lines up with itself again.
 constexpr size_t kPatternBytes = 1'048'583;
 
@@ -110,13 +110,6 @@ class ServerConnection : public Connection {
  public:
   explicit ServerConnection(int fd) : Connection(fd, false) {}
   bool isBroken() const { return broken_; }
-  /** Sends what windows and queue take now. */
-  void pump() {
-    for (auto it = waiting_.begin(); it != waiting_.end();) {
-      if (settle(it->first, it->second)) it = waiting_.erase(it);
-      else ++it;
-    }
-  }
 
  protected:
   void onHeaders(uint32_t id, bool end) override {
@@ -141,7 +134,14 @@ class ServerConnection : public Connection {
     else finish(id);
   }
 
-  void onWindow() override { pump(); }
+  /** Sends what windows and queue take now. */
+  void onRoom() override {
+    for (auto it = waiting_.begin(); it != waiting_.end();) {
+      if (settle(it->first, it->second)) it = waiting_.erase(it);
+      else ++it;
+    }
+  }
+
   void onBroken(const std::string&) override { broken_ = true; }
 
  private:
@@ -202,13 +202,7 @@ int listenAnywhere() {
         continue;
       }
       const bool open = connection->receive(isClosing(loop.events[i]));
-      bool sent = connection->flush();
-      // What waits for the queue goes as long as the socket takes it.
-      while (sent && !connection->hasOutput()) {
-        connection->pump();
-        if (!connection->hasOutput()) break;
-        sent = connection->flush();
-      }
+      const bool sent = connection->flushAll();
       if (!open || !sent || connection->isBroken()) delete connection;
     }
   }
@@ -272,7 +266,7 @@ class ClientConnection : public Connection {
     data(id, stream, "", true);
   }
 
-  void onWindow() override {
+  void onRoom() override {
     for (auto& talk : talks) push(*talk);
   }
 
@@ -344,7 +338,7 @@ void run(Loop& loop, Over isOver) {
     for (int i = 0; i < count; i++) {
       auto& connection = *static_cast<Connection*>(loop.events[i].data.ptr);
       if (!connection.receive(isClosing(loop.events[i])) && !isOver()) fail("the connection was closed");
-      if (!connection.flush()) failErrno("send");
+      if (!connection.flushAll()) failErrno("send");
     }
   }
 }

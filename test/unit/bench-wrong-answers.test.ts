@@ -1,7 +1,5 @@
 /** A proxy that loses, changes or adds a byte must become a failed row, whatever it saves in CPU by that. */
 
-import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { startBulkBackend, transfer } from '../../bench/backends/bulk.ts';
 import { startHttpBackend, verifyHttp } from '../../bench/backends/http.ts';
@@ -14,65 +12,8 @@ import { RunFolder } from '../../bench/harness/workshop.ts';
 import { checkSummary, runWrk } from '../../bench/harness/wrk.ts';
 import { scenario as tcpBulk } from '../../bench/scenarios/tcp-bulk.ts';
 import { scenario as tcpIdle } from '../../bench/scenarios/tcp-idle.ts';
+import { closeEarly, flipByte, HONEST, loseByte, type Spoil, startLiar } from '../support/bench-liar.ts';
 import { requirePeer } from '../support/peers.ts';
-
-/** What a lying proxy makes of the next piece; `seen` is how many bytes came before it. */
-type Spoil = (piece: Buffer, seen: number, socket: Socket) => Buffer;
-
-const HONEST: Spoil = (piece) => piece;
-
-function flipByte(at: number): Spoil {
-  return (piece, seen) => {
-    if (at < seen || at >= seen + piece.length) return piece;
-    const changed = Buffer.from(piece);
-    changed[at - seen] ^= 1;
-    return changed;
-  };
-}
-
-function loseByte(at: number): Spoil {
-  return (piece, seen) =>
-    at < seen || at >= seen + piece.length
-      ? piece
-      : Buffer.concat([piece.subarray(0, at - seen), piece.subarray(at - seen + 1)]);
-}
-
-const closeEarly: Spoil = (piece, _seen, socket) => {
-  setImmediate(() => socket.end());
-  return piece.subarray(0, piece.length - 1);
-};
-
-/** Starts a proxy between clients and `backendPort`. @returns its port */
-async function startLiar(t: Test, backendPort: number, toClient: Spoil, toBackend = HONEST): Promise<number> {
-  const sockets = new Set<Socket>();
-  const server = createServer({ allowHalfOpen: true }, (client) => {
-    const backend = connect({ port: backendPort, host: '127.0.0.1', allowHalfOpen: true });
-    pump(client, backend, toBackend);
-    pump(backend, client, toClient);
-    for (const socket of [client, backend]) {
-      sockets.add(socket);
-      // The other side goes with it; that a client hangs up when it was lied to is what is tested.
-      socket.on('error', () => sockets.forEach((other) => void other.destroy()));
-      socket.setNoDelay(true);
-    }
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return (server.address() as AddressInfo).port;
-}
-
-function pump(from: Socket, to: Socket, spoil: Spoil): void {
-  let seen = 0;
-  from.on('data', (piece: Buffer) => {
-    to.write(spoil(piece, seen, to));
-    seen += piece.length;
-  });
-  from.on('end', () => to.end());
-}
 
 /** One for the file, so that each generator is compiled once. */
 const run = new RunFolder();

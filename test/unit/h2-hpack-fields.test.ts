@@ -2,6 +2,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';
+import { internCoded } from '../../proxy/http/h2/coded-values.ts';
 import {
   describeFieldProblem,
   FIELD_PROBLEM,
@@ -9,6 +10,7 @@ import {
   FieldList,
   FieldName,
   H2_FIELD,
+  hashBytes,
   STATIC_FIELDS,
 } from '../../proxy/http/h2/field.ts';
 import { HpackDecoder } from '../../proxy/http/h2/hpack-decoder.ts';
@@ -18,6 +20,7 @@ import { FIELD } from '../../proxy/http/names.ts';
 import { decodeBlock, fieldsOf, fromHex, plain } from '../support/hpack.ts';
 
 const P = FIELD_PROBLEM;
+const NOTHING = new Uint8Array(0);
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
@@ -128,6 +131,11 @@ t.test(
     t.equal(fieldsOf(new HpackDecoder(), raw)[0], first);
     // The third time the coded bytes themselves are known.
     for (let i = 0; i < 4; i++) t.equal(fieldsOf(new HpackDecoder(), coded)[0], first);
+    t.equal(
+      fieldOf('authorization', 'Basic YTpi'),
+      http1('Authorization', 'Basic YTpi'),
+      'a guarded one too',
+    );
     t.not(fieldOf(name, 'hello', true), first, 'but for what must not be indexed');
     t.equal(fieldOf(name, 'hello', true), fieldOf(name, 'hello', true));
     const never = Uint8Array.from(coded);
@@ -211,6 +219,86 @@ t.test('names and values longer than what is remembered are right as well', asyn
   const found = decodeBlock(new HpackDecoder(), coded);
   t.strictSame(found.fields, [[':path', '0'.repeat(32_000), false]]);
 });
+
+t.test('names and values that share a hash are not mixed up', async (t) => {
+  const names = sharedHash((i) => Buffer.from(`x-${i.toString(36)}`), 0);
+  const labels = names.map((name) => internName(name, 0, name.length));
+  t.equal(labels[0].hash, labels[1].hash);
+  const value = Buffer.from('one');
+  const again = [0, 1, 0, 1, 0, 1].map((side) => internValue(labels[side], value, 0, 3, false));
+  t.strictSame(
+    again.map((field) => latin1(field.name)),
+    [0, 1, 0, 1, 0, 1].map((side) => latin1(names[side])),
+  );
+
+  const seed = labels[0].hash;
+  const values = sharedHash((i) => Buffer.from(`value ${i}`), seed);
+  const fields = [0, 1, 0, 1, 0, 1].map((side) =>
+    internValue(labels[0], values[side], 0, values[side].length, false),
+  );
+  t.equal(fields[0].hash, fields[1].hash);
+  t.strictSame(
+    fields.map((field) => latin1(field.value)),
+    [0, 1, 0, 1, 0, 1].map((side) => latin1(values[side])),
+  );
+
+  // Eight of the ten letters whose codes have five bits, in five bytes.
+  const coded = sharedHash((i) => fiveBits((i * 61_803_399) % 1e8), seed);
+  // What comes twice in a row is remembered; then the other one comes, by its bytes or its name.
+  for (const [side, name] of [
+    ...[
+      [0, 0],
+      [0, 0],
+      [1, 0],
+      [1, 0],
+      [0, 0],
+      [0, 0],
+    ],
+    ...[
+      [0, 1],
+      [0, 1],
+      [0, 0],
+      [0, 0],
+      [1, 1],
+      [1, 1],
+      [0, 0],
+    ],
+  ]) {
+    const field = internCoded(labels[name], coded[side], 0, 5, false);
+    t.equal(field?.label, labels[name]);
+    t.equal(latin1(field?.value ?? NOTHING), letters(coded[side]));
+  }
+});
+
+/** Two of many byte strings whose hashes are equal. */
+function sharedHash(make: (i: number) => Uint8Array, seed: number): Uint8Array[] {
+  const seen = new Map<number, number>();
+  for (let i = 0; i < 2_000_000; i++) {
+    const bytes = make(i);
+    const hash = hashBytes(bytes, 0, bytes.length, seed);
+    const other = seen.get(hash);
+    if (other !== undefined) return [make(other), bytes];
+    seen.set(hash, i);
+  }
+  throw new Error('no two hashes are equal');
+}
+
+/** The Huffman code of the digits of a number, least first, each as a letter of five bits. */
+function fiveBits(number: number): Uint8Array {
+  let code = 0n;
+  for (let i = 0, rest = number; i < 8; i++, rest = Math.floor(rest / 10))
+    code = (code << 5n) | BigInt(rest % 10);
+  return Uint8Array.from({ length: 5 }, (_, i) => Number((code >> BigInt(32 - 8 * i)) & 0xffn));
+}
+
+function letters(coded: Uint8Array): string {
+  const bits = [...coded].map((byte) => byte.toString(2).padStart(8, '0')).join('');
+  return (bits.match(/.{5}/g) ?? []).map((five) => '012aceiost'[Number.parseInt(five, 2)]).join('');
+}
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('latin1');
+}
 
 t.test('hashes tell apart values that differ in any one byte, if they are not long', async (t) => {
   const label = new FieldName(Uint8Array.from(Buffer.from('x-app')));
