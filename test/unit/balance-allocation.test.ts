@@ -1,8 +1,8 @@
-import { type HeapProfiler, Session } from 'node:inspector';
 import t from 'tap';
 import type { Balancer } from '../../proxy/balance/balancer.ts';
 import type { Endpoint } from '../../proxy/model/endpoint.ts';
 import type { BalancePolicy } from '../../proxy/model/target.ts';
+import { allocated, allocatedWhenCompiled } from '../support/allocation.ts';
 import { balancerOf, snapshots } from '../support/balance.ts';
 
 const NONE: readonly Endpoint[] = [];
@@ -19,23 +19,6 @@ function run(picker: Balancer, requests: number): void {
   }
 }
 
-/** Bytes put on the heap by `work`, collected or not. */
-function allocated(work: () => void): number {
-  const session = new Session();
-  session.connect();
-  const options = { samplingInterval: 512, includeObjectsCollectedByMinorGC: true };
-  session.post('HeapProfiler.startSampling', options as HeapProfiler.StartSamplingParameterType);
-  work();
-  let bytes = 0;
-  const add = (node: HeapProfiler.SamplingHeapProfileNode): void => {
-    bytes += node.selfSize;
-    for (const child of node.children) add(child);
-  };
-  session.post('HeapProfiler.stopSampling', (_error, { profile }) => add(profile.head));
-  session.disconnect();
-  return bytes;
-}
-
 t.test('picking and recording allocate nothing', async (t) => {
   const listed = snapshots(1, 2, 3, 4).map((snapshot, index) => ({
     ...snapshot,
@@ -44,12 +27,7 @@ t.test('picking and recording allocate nothing', async (t) => {
   for (const policy of ['ewma', 'least-request', 'round-robin'] satisfies BalancePolicy[]) {
     for (const zone of [undefined, 'a']) {
       const picker = balancerOf(listed, policy, { zone });
-      // Until it is compiled, which a busy machine may put off, numbers are put on the heap.
-      let bytes = Number.POSITIVE_INFINITY;
-      for (let attempt = 0; attempt < 50 && bytes >= 400_000; attempt++) {
-        run(picker, 100_000);
-        bytes = allocated(() => run(picker, 100_000));
-      }
+      const bytes = allocatedWhenCompiled(() => run(picker, 100_000), 400_000);
       t.ok(bytes < 400_000, `${policy}, zone ${zone}: ${bytes} bytes for 100,000 requests`);
     }
   }
