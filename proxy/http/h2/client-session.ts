@@ -92,7 +92,7 @@ export class ClientSession<T> extends Session<T> {
   protected drainAcknowledged(): void {}
 
   protected refuseAbove(lastStream: number): void {
-    for (const stream of this.streams.values()) {
+    for (const stream of this.streams.all()) {
       if (stream.id <= lastStream) continue;
       this.closeStream(stream, ENDED.unknown);
       this.owner.streamReset(this, stream, REFUSED_STREAM, false);

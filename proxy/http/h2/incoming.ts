@@ -183,7 +183,8 @@ export class Incoming implements FrameSink {
 
   private headers(bytes: Uint8Array, from: number, to: number): void {
     const { flags, stream } = this.reader;
-    let [at, end] = [from, to];
+    let at = from;
+    let end = to;
     let dependsOnItself = false;
     if ((flags & (PADDED | PRIORITY)) !== 0) {
       if ((flags & PADDED) !== 0) {

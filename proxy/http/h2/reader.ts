@@ -30,6 +30,8 @@ export const TAKE = {
   content: 3,
 } as const;
 
+const { stop: STOP, whole: WHOLE, skip: SKIP, content: WHOLE_CONTENT } = TAKE;
+
 /** Who hears of frames. The reader's `type`, `flags`, `stream` and `length` are those of the frame in question. */
 export interface FrameSink {
   /** The bytes do not begin with the preface. */
@@ -80,9 +82,8 @@ export class FrameReader {
           if (this.heldBytes < HEADER_BYTES) return;
           this.readHeader(this.released(), 0);
         }
-        if (!this.begin()) return;
-      }
-      at = this.step(bytes, at, to);
+        at = this.begin(bytes, at, to);
+      } else at = this.step(bytes, at, to);
       if (at < 0) return;
     }
   }
@@ -94,15 +95,23 @@ export class FrameReader {
     this.stream = readUint31(bytes, at + 5);
   }
 
-  /** @returns false: nothing more is read */
-  private begin(): boolean {
+  /** Takes what there is of the payload of a frame whose header was read. @returns where it ended, -1: nothing more is read */
+  private begin(bytes: Uint8Array, at: number, to: number): number {
     const take = this.sink.frameBegins();
+    const stop = at + this.length;
+    // Nearly all frames are there as a whole: no more need be known of them.
+    if (stop <= to && take === WHOLE) return this.sink.frame(bytes, at, stop) ? stop : -1;
+    const isPadded = (this.flags & PADDED) !== 0;
+    if (stop <= to && take === WHOLE_CONTENT && !isPadded) {
+      return this.sink.content(bytes, at, stop, true) ? stop : -1;
+    }
+    if (take === STOP) return -1;
     this.remaining = this.length;
     this.padding = 0;
-    if (take === TAKE.whole) this.phase = PAYLOAD;
-    else if (take === TAKE.skip) this.phase = SKIPPED;
-    else if (take === TAKE.content) this.phase = (this.flags & PADDED) === 0 ? CONTENT : PAD_LENGTH;
-    return take !== TAKE.stop;
+    if (take === WHOLE) this.phase = PAYLOAD;
+    else if (take === SKIP) this.phase = SKIPPED;
+    else this.phase = isPadded ? PAD_LENGTH : CONTENT;
+    return this.step(bytes, at, to);
   }
 
   /** Takes what there is of the payload, which may be empty. @returns where it ended, -1: nothing more is read */
@@ -123,10 +132,6 @@ export class FrameReader {
 
   private payload(bytes: Uint8Array, at: number, to: number): number {
     const { length } = this;
-    if (this.heldBytes === 0 && to - at >= length) {
-      this.phase = HEADER;
-      return this.sink.frame(bytes, at, at + length) ? at + length : -1;
-    }
     const stop = this.gather(bytes, at, to, length);
     if (this.heldBytes < length) return stop;
     this.phase = HEADER;

@@ -77,8 +77,9 @@ export class Sending<T> {
 
   /** The peer lets a stream send more. @returns false: more than 2^31-1 bytes in all */
   openStream(stream: Stream<T>, bytes: number): boolean {
+    // Windows stay small integers, which are stored without an object of their own.
+    if (stream.sendWindow + bytes > LARGEST_WINDOW) return false;
     stream.sendWindow += bytes;
-    if (stream.sendWindow > LARGEST_WINDOW) return false;
     if (stream.waiting === WINDOW && stream.sendWindow > 0) {
       this.enqueue(stream);
       this.serve();
@@ -88,8 +89,8 @@ export class Sending<T> {
 
   /** The peer lets the connection send more. @returns false: more than 2^31-1 bytes in all */
   openConnection(bytes: number): boolean {
+    if (this.window + bytes > LARGEST_WINDOW) return false;
     this.window += bytes;
-    if (this.window > LARGEST_WINDOW) return false;
     this.serve();
     return true;
   }
@@ -100,8 +101,8 @@ export class Sending<T> {
     this.streamWindow = bytes;
     if (change === 0) return true;
     for (const stream of streams) {
+      if (stream.sendWindow + change > LARGEST_WINDOW) return false;
       stream.sendWindow += change;
-      if (stream.sendWindow > LARGEST_WINDOW) return false;
       if (stream.waiting === WINDOW && stream.sendWindow > 0) this.enqueue(stream);
     }
     this.serve();
@@ -134,7 +135,7 @@ export class Sending<T> {
   }
 
   private wait(stream: Stream<T>, progress: boolean): void {
-    if (progress || stream.waiting === NO) stream.waitingSinceMs = this.sink.nowMs();
+    if (progress || stream.waiting === NO) stream.waitingSinceMs = this.sink.nowMs() | 0;
     if (stream.waiting === TURN) return;
     if (stream.sendWindow <= 0) stream.waiting = WINDOW;
     else this.enqueue(stream);

@@ -183,8 +183,8 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
   /** Resets streams that have been waiting for windows of the peer since before that time, in the owner's ms: `streamReset`. */
   resetStalled(sinceMs: number): void {
     if (this.sending.blocked) return;
-    for (const stream of this.streams.values()) {
-      const isStalled = stream.waiting !== WAITING.no && stream.waitingSinceMs < sinceMs;
+    for (const stream of this.streams.all()) {
+      const isStalled = stream.waiting !== WAITING.no && ((sinceMs - stream.waitingSinceMs) | 0) > 0;
       if (isStalled) this.streamError(stream, H2_ERROR.cancel, H2_PROBLEM.stalled);
     }
   }
@@ -257,7 +257,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     if (stream === undefined) return this.stray(id);
     this.closeStream(stream, ENDED.byPeer);
     this.listener.streamReset(this, stream, code, false);
-    if (!stream.headSent) this.chargeReset(this.receivedMs - stream.openedMs);
+    if (!stream.headSent) this.chargeReset((this.receivedMs - stream.openedMs) | 0);
     this.finishIfDone();
   }
 
@@ -291,7 +291,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.sending.peerMaxFrame(peer.maxFrameSize);
     this.output.settingsAck();
     this.replied();
-    if (!this.sending.resize(this.streams.values(), peer.initialWindowSize)) {
+    if (!this.sending.resize(this.streams.all(), peer.initialWindowSize)) {
       this.connectionError(
         FLOW_CONTROL_ERROR,
         'SETTINGS_INITIAL_WINDOW_SIZE opens a window beyond 2^31-1 bytes',
@@ -476,7 +476,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.endReason = reason;
     this.endIsOurs = ours;
     if (code !== H2_ERROR.connectionLost) this.output.goAway(this.lastProcessed(), code, reason);
-    for (const stream of this.streams.values()) {
+    for (const stream of this.streams.all()) {
       this.closeStream(stream, ENDED.unknown);
       this.listener.streamReset(this, stream, code, ours);
     }

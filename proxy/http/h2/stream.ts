@@ -45,13 +45,13 @@ export class Stream<T> {
   sinceGrowth = 0;
   /** One of WAITING. */
   waiting: number = WAITING.no;
-  /** When it began to wait, in the owner's ms; only while it waits. */
+  /** When it began to wait, as `openedMs`; only while it waits. */
   waitingSinceMs = 0;
   /** The one whose turn comes after it, while it waits for its turn. */
   next: Stream<T> | undefined = undefined;
   /** Interim responses so far. */
   interims = 0;
-  /** When it was opened, in the owner's ms. */
+  /** When it was opened, in the owner's ms, whole and modulo 2^32: a small integer needs no object of its own. */
   readonly openedMs: number;
 
   /** @param windows bytes that each side may send at first */
@@ -61,6 +61,6 @@ export class Stream<T> {
     this.sendWindow = sendWindow;
     this.receiveWindow = receiveWindow;
     this.windowSize = receiveWindow;
-    this.openedMs = openedMs;
+    this.openedMs = openedMs | 0;
   }
 }

@@ -11,45 +11,72 @@ export const ENDED = {
   byPeer: 2,
 } as const;
 
-/** How many ended streams are remembered. What comes later for older ones is ignored, which is always allowed. */
+/** How many ended streams are remembered, a power of two. What comes later for older ones is ignored, which is always allowed. */
 const REMEMBERED = 32;
 
-/** Streams by their number. */
-export class Streams<T> {
-  private readonly open = new Map<number, Stream<T>>();
-  /** Of the last streams that have ended: their number and how, 4 * id + ENDED. */
-  private readonly past: number[] = [];
-  private pastAt = 0;
+/** Places of a new connection; a power of two, as it stays. */
+const FIRST_PLACES = 16;
 
+/**
+ * Streams by their number. Numbers follow each other, so that each has a place of its own among as many as are open, but for a
+ * few that stay open for long: who finds his place taken goes to a map.
+ */
+export class Streams<T> {
   /** Streams that are open. */
-  get count(): number {
-    return this.open.size;
-  }
+  count = 0;
+  private places: (Stream<T> | undefined)[] = new Array<Stream<T> | undefined>(FIRST_PLACES).fill(undefined);
+  private readonly crowded = new Map<number, Stream<T>>();
+  /** Of the last streams that have ended: their numbers and how. */
+  private readonly pastIds: number[] = [];
+  private readonly pastHow: number[] = [];
+  private pastAt = 0;
 
   /** The open stream of that number. */
   get(id: number): Stream<T> | undefined {
-    return this.open.get(id);
+    const stream = this.places[(id >> 1) & (this.places.length - 1)];
+    if (stream !== undefined && stream.id === id) return stream;
+    return this.crowded.size === 0 ? undefined : this.crowded.get(id);
   }
 
   add(stream: Stream<T>): void {
-    this.open.set(stream.id, stream);
+    if (this.count === this.places.length) this.grow();
+    this.count++;
+    this.place(stream);
   }
 
   /** @param how one of ENDED */
   remove(stream: Stream<T>, how: number): void {
-    this.open.delete(stream.id);
-    this.past[this.pastAt] = stream.id * 4 + how;
-    this.pastAt = (this.pastAt + 1) % REMEMBERED;
+    const { id } = stream;
+    const at = (id >> 1) & (this.places.length - 1);
+    if (this.places[at] === stream) this.places[at] = undefined;
+    else this.crowded.delete(id);
+    this.count--;
+    this.pastIds[this.pastAt] = id;
+    this.pastHow[this.pastAt] = how;
+    this.pastAt = (this.pastAt + 1) & (REMEMBERED - 1);
   }
 
   /** One of ENDED, for a stream that is not open. */
   howEnded(id: number): number {
-    for (const record of this.past) if (Math.floor(record / 4) === id) return record % 4;
-    return ENDED.unknown;
+    const at = this.pastIds.indexOf(id);
+    return at < 0 ? ENDED.unknown : this.pastHow[at];
   }
 
-  /** All that are open; they may be removed meanwhile. */
-  values(): Iterable<Stream<T>> {
-    return this.open.values();
+  /** All that are open now. */
+  all(): Stream<T>[] {
+    return [...this.places.filter((stream) => stream !== undefined), ...this.crowded.values()];
+  }
+
+  private place(stream: Stream<T>): void {
+    const at = (stream.id >> 1) & (this.places.length - 1);
+    if (this.places[at] === undefined) this.places[at] = stream;
+    else this.crowded.set(stream.id, stream);
+  }
+
+  private grow(): void {
+    const streams = this.all();
+    this.places = new Array<Stream<T> | undefined>(2 * this.places.length).fill(undefined);
+    this.crowded.clear();
+    for (const stream of streams) this.place(stream);
   }
 }
