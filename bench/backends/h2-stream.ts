@@ -35,6 +35,28 @@ export async function chat(
   return parseClientReport(await runProgram(tool, args, seconds * 1000 + GRACE_MS));
 }
 
+/** Unary calls, each on a stream of its own. */
+export interface Calls {
+  readonly connections: number;
+  /** Of the message there, and of the one back. */
+  readonly bytes: number;
+  readonly perSecond: number;
+}
+
+/**
+ * Makes calls through `port` that are due at fixed times; latencies count from then.
+ * @throws UserError when a call is not answered with its own message
+ */
+export async function callAtRate(
+  tool: string,
+  port: number,
+  { connections, bytes, perSecond }: Calls,
+  seconds: number,
+): Promise<LoadResult> {
+  const args = ['rate', ...[port, connections, bytes, perSecond, seconds].map(String)];
+  return parseClientReport(await runProgram(tool, args, seconds * 1000 + GRACE_MS));
+}
+
 /**
  * Moves exactly `bytes` bytes through `port` as the answer on one stream.
  * @param check compares every byte with what was sent, and not only their number

@@ -5,7 +5,7 @@ import { createServer, type Http2Server, type ServerHttp2Stream } from 'node:htt
 import type { AddressInfo } from 'node:net';
 import t, { type Test } from 'tap';
 import { startCalls, startFiles } from '../../bench/backends/h2.ts';
-import { chat, download, startStreamBackend } from '../../bench/backends/h2-stream.ts';
+import { callAtRate, chat, download, startStreamBackend } from '../../bench/backends/h2-stream.ts';
 import { checkH2load, type H2Load, parseH2load, runH2load } from '../../bench/harness/h2load.ts';
 import { stopAllJobs } from '../../bench/harness/job.ts';
 import type { Workshop } from '../../bench/harness/model.ts';
@@ -102,6 +102,11 @@ t.test('streams', async (t) => {
   const load = { connections: 2, streams: 3, bytes: 100 };
   const { units } = await chat(tool, await startLiar(t, backend, HONEST), load, 0.3);
   t.ok(units > 100, `${units} messages`);
+  const calls = { connections: 2, bytes: 200, perSecond: 1000 };
+  t.equal((await callAtRate(tool, await startLiar(t, backend, HONEST), calls, 0.3)).units, 300);
+  await t.rejects(callAtRate(tool, await startLiar(t, backend, flipByte(5_000)), calls, 0.3), {
+    message: /exit status 1/,
+  });
   const large = await chat(tool, backend, { ...load, bytes: 300_000 }, 0.1);
   t.ok(large.units >= 6, 'messages of more than a window');
   t.match(await download(tool, await startLiar(t, backend, HONEST), 4e6, true), { bytes: 4e6 });
