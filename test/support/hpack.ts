@@ -151,6 +151,8 @@ export async function runNghttp2(scripts: readonly Nghttp2Script[]): Promise<unk
       if (error !== null) reject(error);
       else resolve(JSON.parse(stdout) as unknown[]);
     });
+    // A program that ended before it read all: the callback is told why it ended.
+    child.stdin?.on('error', () => undefined);
     child.stdin?.end(JSON.stringify(scripts));
   });
 }
