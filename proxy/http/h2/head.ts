@@ -34,6 +34,10 @@ const CONTINUE = latin1('100-continue');
 const AUTHORITY_NAME = fieldOf(':authority', '').label;
 const PATH_NAME = fieldOf(':path', '').label;
 
+/** The last ones that were found good: fields are interned, and clients ask for the same again and again. */
+let lastAuthority: Field | undefined;
+let lastPath: Field | undefined;
+
 /** One head. Reused: each judgement begins anew, and what it found holds until the next. */
 export class H2Head {
   /** `l5d-*` fields come from a peer that may send them, and stay. */
@@ -319,11 +323,16 @@ function readAuthority(head: H2Head, plainConnect: boolean): number {
     head.authority = undefined;
     return 0;
   }
-  if (isAuthority(value, 0, value.length, plainConnect)) return 0;
-  return plainConnect ? H2_PROBLEM.connect : H2_PROBLEM.authority;
+  if (authority === lastAuthority && !plainConnect) return 0;
+  if (!isAuthority(value, 0, value.length, plainConnect)) {
+    return plainConnect ? H2_PROBLEM.connect : H2_PROBLEM.authority;
+  }
+  lastAuthority = authority;
+  return 0;
 }
 
 function readPath(head: H2Head, path: Field): number {
+  if (path === lastPath) return 0;
   const { value } = path;
   const end = value.length;
   if (end === 1 && value[0] === ASTERISK && head.method === OPTIONS) return 0;
@@ -332,7 +341,10 @@ function readPath(head: H2Head, path: Field): number {
   for (let i = 0; i < end; i++) if (targets[value[i]] === 0) return H2_PROBLEM.path;
   const canonical = canonicalPath(value, 0, end);
   // Package registries and forges have encoded slashes in names; they are forwarded as they came, as in HTTP/1.
-  if (canonical === 0 || canonical === -PROBLEM.pathEncodedSlash) return 0;
+  if (canonical === 0 || canonical === -PROBLEM.pathEncodedSlash) {
+    lastPath = path;
+    return 0;
+  }
   if (typeof canonical === 'number') return pathProblem(canonical);
   head.path = internValue(PATH_NAME, canonical, 0, canonical.length, false);
   const { fields } = head;

@@ -8,7 +8,7 @@ import { describeHpackProblem, HpackDecoder, isCompressionError } from './hpack-
 import { FrameReader, type FrameSink, TAKE } from './reader.ts';
 
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
-const { data: DATA, headers: HEADERS, settings: SETTINGS, continuation: CONTINUATION } = FRAME;
+const { headers: HEADERS, settings: SETTINGS, continuation: CONTINUATION } = FRAME;
 const { endStream: END_STREAM, endHeaders: END_HEADERS, padded: PADDED, priority: PRIORITY, ack: ACK } = FLAG;
 const { protocolError: PROTOCOL_ERROR, frameSizeError: FRAME_SIZE_ERROR } = H2_ERROR;
 const { stop: STOP, whole: WHOLE, skip: SKIP, content: CONTENT } = TAKE;
@@ -100,6 +100,10 @@ export class Incoming implements FrameSink {
 
   frameBegins(): number {
     const { type, stream, length } = this.reader;
+    if (type <= HEADERS && stream !== 0 && this.blockStream === 0 && this.started) {
+      // What nearly all frames are.
+      if (length <= this.maxFrameBytes) return type === HEADERS ? WHOLE : this.dataBegins(stream, length);
+    }
     if (length > this.maxFrameBytes) {
       return this.stop(
         FRAME_SIZE_ERROR,
@@ -120,14 +124,15 @@ export class Incoming implements FrameSink {
         'a frame is on stream 0 that belongs to a stream, or the other way round',
       );
     }
-    if (type === DATA) {
-      this.events.dataBegins(stream, length);
-      return this.events.isEnded ? STOP : CONTENT;
-    }
     if (length < LEAST_LENGTH[type] || length > MOST_LENGTH[type]) {
       return this.stop(FRAME_SIZE_ERROR, `a frame of type ${type} has ${length} bytes`);
     }
     return WHOLE;
+  }
+
+  private dataBegins(stream: number, length: number): number {
+    this.events.dataBegins(stream, length);
+    return this.events.isEnded ? STOP : CONTENT;
   }
 
   content(bytes: Uint8Array, from: number, to: number, last: boolean): boolean {
