@@ -1,0 +1,118 @@
+/** What HTTP/2 messages are made of, through every route: content of all sizes, trailers, interim responses, cookies, CONNECT. */
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import t, { type Test } from 'tap';
+import { answerOf, type H2Answer, H2Client, startH2Application } from '../support/h2-application.ts';
+import { pieces, streamDigest } from '../support/http-application.ts';
+import { startRoutes } from '../support/http-routes.ts';
+
+const SOAK = process.env.FERRULE_SOAK === '1';
+
+/** Around the limits: a frame, the first window, and what is kept of a body to be sent again. */
+const SIZES = [0, 1, 16_383, 16_384, 16_385, 65_535, 65_536, 65_537, 1_000_000];
+const LARGEST = SOAK ? 1_000_000_000 : 100_000_000;
+
+t.setTimeout(SOAK ? 1_800_000 : 120_000);
+
+async function bodies(t: Test, client: H2Client, sizes: readonly number[]): Promise<void> {
+  for (const size of sizes) {
+    const right = streamDigest(size);
+    const down = await client.get(`/body?n=${size}`);
+    t.strictSame([down.status, down.length, down.digest], [200, size, right], `${size} bytes down`);
+    const up = await client.post('/digest', pieces(size));
+    const { length, digest } = JSON.parse(up.text);
+    t.strictSame([length, digest], [size, right], `${size} bytes up`);
+    if (size === LARGEST) continue;
+    const both = await client.post('/echo', pieces(size));
+    t.strictSame([both.length, both.digest], [size, right], `${size} bytes both ways`);
+  }
+}
+
+async function messages(t: Test, client: H2Client): Promise<void> {
+  const { trailers, text } = await client.get('/trailers');
+  t.strictSame([trailers['x-sum'], text], ['42', 'body'], 'trailers of the response');
+  const stream = client.open('/digest', { ':method': 'POST' }, { waitForTrailers: true });
+  stream.on('wantTrailers', () => stream.sendTrailers({ 'x-check': 'ok' }));
+  const answered = answerOf(stream);
+  stream.end('some');
+  t.equal(JSON.parse((await answered).text).trailers['x-check'], 'ok', 'trailers of the request');
+
+  const hinted = await client.get('/hints');
+  t.strictSame([hinted.interims, hinted.status], [[103, 102], 200], 'interim responses');
+  t.equal(hinted.text, 'answer to /hints');
+
+  const head = await client.get('/body?n=300000', { ':method': 'HEAD' });
+  const announced = [head.status, head.headers['content-length'], head.length, head.code];
+  t.strictSame(announced, [200, '300000', 0, 0], 'HEAD');
+  for (const status of [204, 304, 404, 500]) {
+    const { status: got, length, code } = await client.get(`/status?n=${status}`);
+    t.strictSame([got, length, code], [status, 0, 0], `${status} without content`);
+  }
+  const cookie = ['a=1', 'b=2', 'c=3'];
+  const { headers } = JSON.parse((await client.get('/digest', { cookie, ':authority': 'app.test' })).text);
+  t.equal(headers.cookie, 'a=1; b=2; c=3', 'cookie crumbs');
+  t.equal(headers[':authority'], 'app.test');
+}
+
+/** Extended CONNECT (RFC 8441) is a stream like others: bytes both ways until both have ended. */
+async function tunnel(t: Test, client: H2Client): Promise<void> {
+  if (client.session.remoteSettings.enableConnectProtocol === undefined) {
+    await once(client.session, 'remoteSettings');
+  }
+  t.equal(client.session.remoteSettings.enableConnectProtocol, true);
+  const head = { ':method': 'CONNECT', ':protocol': 'websocket', ':scheme': 'http', ':path': '/echo' };
+  const stream = client.session.request({ ...head, ':authority': 'app.default' });
+  const answered = answerOf(stream);
+  await once(stream, 'response');
+  for (let n = 0; n < 3; n++) {
+    const said = randomBytes(1_000);
+    stream.write(said);
+    const [heard] = await once(stream, 'data');
+    t.same(heard, said, 'what is said comes back while both sides are open');
+  }
+  stream.end();
+  const { status, length, code } = await answered;
+  t.strictSame([status, length, code], [200, 3_000, 0]);
+}
+
+t.test('every message arrives as it was sent', async (t) => {
+  const application = await startH2Application(t, undefined, { settings: { enableConnectProtocol: true } });
+  const { routes, idle } = await startRoutes(t, application.address);
+  for (const { name, address } of routes) {
+    await t.test(name, async (t) => {
+      const client = new H2Client(t, address);
+      await messages(t, client);
+      await tunnel(t, client);
+      await bodies(t, client, SIZES);
+      client.session.close();
+      await client.closed();
+    });
+  }
+  await t.test('large bodies', async (t) => {
+    const [first, , last] = routes;
+    for (const { name, address } of [first, last]) {
+      t.comment(name);
+      const client = new H2Client(t, address);
+      await bodies(t, client, [LARGEST]);
+      client.session.close();
+      await client.closed();
+    }
+  });
+  for (const session of application.sessions) session.close();
+  await idle();
+});
+
+t.test('a hundred streams at once, on one connection, do not mix', async (t) => {
+  const application = await startH2Application(t);
+  const { routes } = await startRoutes(t, application.address);
+  for (const { name, address } of routes) {
+    const client = new H2Client(t, address);
+    const all = Array.from({ length: 100 }, (_, n): Promise<H2Answer> => {
+      return n % 2 === 0 ? client.get(`/body?n=${n * 1_000}`) : client.post('/echo', pieces(n * 1_000));
+    });
+    const wrong = (await Promise.all(all)).flatMap(({ status, digest }, n) => {
+      return status === 200 && digest === streamDigest(n * 1_000) ? [] : [`${n}: ${status}`];
+    });
+    t.strictSame(wrong, [], name);
+  }
+});
