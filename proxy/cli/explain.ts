@@ -12,8 +12,8 @@ const FACE = {
   positionals: '[ID]',
   description: `
 Every answer that the proxy makes itself has an ID in its header l5d-proxy-decision. Without ID the latest requests
-are listed, newest first, each with its ID. A worker of the proxy remembers the latest thousand that have ended, and
-another thousand of those that failed or were tried again.
+are listed, newest first, each with its ID. A worker of the proxy remembers the latest 256 that have ended, and a
+thousand of those that failed or were tried again.
 
 What endpoints are compared by: load is (requests in flight / weight + 1) x the time; the time is the Peak EWMA of the
 times to the first byte of a response. Times that differ by less than twice count as alike, and then the requests in

@@ -74,7 +74,7 @@ export class Explanations {
     if (answer === 'late') throw stuck(`worker ${wanted.worker} does`);
     if (answer.length > 0) return answer;
     throw new UserError(
-      `nothing is known of ${id}: a worker keeps its latest thousand requests, and a thousand that failed or were tried again; without an id you get the latest`,
+      `nothing is known of ${id}: a worker keeps its latest 256 requests, and a thousand that failed or were tried again; without an id you get the latest`,
     );
   }
 

@@ -4,8 +4,11 @@ import type { Head } from '../http/head.ts';
 import type { ProxyConnection } from '../model/connection.ts';
 import { Decision } from '../model/decision.ts';
 
-/** Ended as usual: what is asked about is asked within moments, and a second's worth of requests shows what is usual. */
-const RECENT = 1_024;
+/**
+ * Ended as usual: what is asked about is asked within moments, and these show what is usual. They are used again in a circle, which
+ * must stay in the processor's cache: four times as many cost every request 0.15 µs.
+ */
+const RECENT = 256;
 
 /** Ended otherwise, or only after another attempt: kept for longer, since people come to ask after an alert. */
 const NOTABLE = 1_024;

@@ -175,6 +175,6 @@ t.test('what is notable outlives what is usual', async (t) => {
   }
   const sequences = decisions.newestFirst([]).map(({ sequence }) => sequence);
   t.strictSame(sequences.slice(-5), [5, 4, 3, 2, 1]);
-  t.equal(sequences.length, 1_024 + 5);
+  t.equal(sequences.length, 256 + 5);
   t.equal(sequences[0], 3_005, 'newest first');
 });
