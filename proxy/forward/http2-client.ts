@@ -50,7 +50,6 @@ export class Http2Client
   private readonly exchanges: Exchanges;
   private readonly own: OwnFields | undefined;
   private readonly clientSeries: HttpSeries | undefined;
-  private readonly open = new Set<Http2Exchange>();
   private readonly spare: Http2Exchange[] = [];
 
   /**
@@ -77,8 +76,8 @@ export class Http2Client
   }
 
   /** Exchanges under way. */
-  get underWay(): Iterable<Http2Exchange> {
-    return this.open;
+  get underWay(): readonly Http2Exchange[] {
+    return this.session.openStreams().flatMap(({ user }) => user ?? []);
   }
 
   // --- the connection
@@ -306,7 +305,6 @@ export class Http2Client
     const exchange =
       this.spare.pop() ??
       new Http2Exchange(this.connection, this, new StreamWriter<Http2Exchange>(), this.clientSeries);
-    this.open.add(exchange);
     exchange.stream = stream;
     stream.user = exchange;
     exchange.writer.begin(this.session, stream);
@@ -322,7 +320,6 @@ export class Http2Client
     exchange.stream = undefined;
     exchange.held = NO_BYTES;
     exchange.writer.forget();
-    this.open.delete(exchange);
     if (this.spare.length < SPARE) this.spare.push(exchange);
   }
 }

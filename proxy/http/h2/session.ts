@@ -101,6 +101,11 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     return this.streams.count;
   }
 
+  /** Those streams. */
+  openStreams(): readonly Stream<T>[] {
+    return this.streams.all();
+  }
+
   /** Sends what comes first (RFC 9113 section 3.4). */
   abstract start(): void;
 
