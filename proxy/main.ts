@@ -218,6 +218,7 @@ function workerSettings(config: Config, ownAddresses: readonly string[]) {
       originalDst: outbound.originalDst,
       opaquePorts: outbound.opaquePorts,
       requireIdentity: outbound.requireIdentity,
+      multiplex: outbound.multiplex,
       unknown: outbound.unknown,
       discoveryTimeoutMs: outbound.discoveryTimeoutMs,
       zone: config.workload.zone,

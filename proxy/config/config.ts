@@ -43,6 +43,8 @@ export interface Config {
     readonly opaquePorts: readonly number[];
     /** Refuse endpoints that have no identity. */
     readonly requireIdentity: boolean;
+    /** HTTP/1 requests go to sidecars that take it as streams of HTTP/2. */
+    readonly multiplex: boolean;
     /** What happens to destinations every source says it does not know. */
     readonly unknown: 'forward' | 'refuse';
     /** Milliseconds a connection waits for discovery, 10 to 600,000. */

@@ -107,6 +107,11 @@ export const SETTINGS = {
     ),
     originalDst: setting(originalDst, 'auto', ORIGINAL_DST_HELP),
     requireIdentity: setting(scalar(kinds.flag), false, 'Refuse endpoints without an identity.'),
+    multiplex: setting(
+      scalar(kinds.flag),
+      true,
+      'Send HTTP/1 requests to sidecars that take it as streams of shared HTTP/2 connections.',
+    ),
     unknown: setting(
       scalar(kinds.choice(['forward', 'refuse'])),
       'forward',

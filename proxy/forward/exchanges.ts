@@ -19,6 +19,14 @@ import { explain } from './explanation.ts';
 import { type AttemptsOwner, HttpAttempts } from './http-attempts.ts';
 import type { AnyUpstream } from './upstream.ts';
 
+/** What differs from worker to worker, and from proxy to proxy. */
+export interface HttpSettings {
+  /** The worker's number, for the ids of decisions. */
+  readonly worker: number;
+  /** HTTP/1 requests go to sidecars that take it as streams of HTTP/2. */
+  readonly multiplex: boolean;
+}
+
 /** What exchanges ask of the worker. */
 export interface ExchangesOwner {
   /** Remembers whose socket this is. */
@@ -37,20 +45,19 @@ export class Exchanges implements AttemptsOwner {
   private readonly owner: ExchangesOwner;
   private readonly decisions: Decisions;
 
-  /** @param worker its number, for the ids of decisions */
   constructor(
     engine: Engine,
     slab: MetricsSlab,
     metrics: HttpWorkerMetrics,
     dialler: Dialler,
-    worker: number,
+    settings: HttpSettings,
     owner: ExchangesOwner,
   ) {
     this.engine = engine;
     this.metrics = metrics;
     this.owner = owner;
-    this.decisions = new Decisions(worker);
-    this.attempts = new HttpAttempts(engine, slab, dialler, this);
+    this.decisions = new Decisions(settings.worker);
+    this.attempts = new HttpAttempts(engine, slab, dialler, settings.multiplex, this);
   }
 
   /** Clients of its side are told that their connections do not last. */

@@ -62,11 +62,20 @@ export class HttpAttempts
   readonly http2: Http2Connections;
   readonly http1: Http1Upstreams;
   private readonly engine: Engine;
+  private readonly multiplex: boolean;
   private readonly owner: AttemptsOwner;
   private readonly retained = new Retained();
   private readonly waiting: Waiting;
 
-  constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, owner: AttemptsOwner) {
+  /** @param multiplex HTTP/1 requests go to sidecars that take it as streams of HTTP/2 */
+  constructor(
+    engine: Engine,
+    slab: MetricsSlab,
+    dialler: Dialler,
+    multiplex: boolean,
+    owner: AttemptsOwner,
+  ) {
+    this.multiplex = multiplex;
     this.engine = engine;
     this.owner = owner;
     this.http1 = new Http1Upstreams(engine, this);
@@ -235,7 +244,7 @@ export class HttpAttempts
       const endpoint = this.next(exchange, failure?.errno ?? 0, nowMs);
       if (endpoint === undefined) return this.noEndpoint(exchange, failure, nowMs);
       const pool = this.connections.poolOf(endpoint);
-      const kept = this.kept(exchange, pool, nowMs);
+      const kept = this.kept(exchange, pool, endpoint, nowMs);
       exchange.attemptedMs = nowMs;
       decision.attempt(endpoint, connection.picker?.last, kept?.served ?? -1, nowMs);
       const carrier = kept ?? this.open(exchange, pool, endpoint, nowMs);
@@ -266,16 +275,21 @@ export class HttpAttempts
   }
 
   /** What can carry it without another connection. */
-  private kept(exchange: Exchange, pool: HttpPool, nowMs: number): Carrier | undefined {
-    if (exchange.isHttp2) return this.http2.withRoom(pool)?.carry(exchange);
+  private kept(exchange: Exchange, pool: HttpPool, endpoint: Endpoint, nowMs: number): Carrier | undefined {
+    if (this.isShared(exchange, endpoint)) return this.http2.withRoom(pool)?.carry(exchange);
     // After a loss others that waited as long may be as dead.
     if (exchange.replays > 0) return undefined;
     const sinceMs = exchange.idempotent ? 0 : nowMs - RECENT_MS;
     return this.connections.waiting(pool, sinceMs);
   }
 
+  /** It goes out on a stream: it came on one, or the endpoint's proxy takes all requests so. A tunnel has its own connection. */
+  private isShared(exchange: Exchange, { figures }: Endpoint): boolean {
+    return exchange.isHttp2 || (this.multiplex && figures.takesHttp2 && !exchange.isTunnel);
+  }
+
   private open(exchange: Exchange, pool: HttpPool, endpoint: Endpoint, nowMs: number): Carrier | DialFailure {
-    if (!exchange.isHttp2) return this.connections.open(pool, endpoint, exchange, nowMs);
+    if (!this.isShared(exchange, endpoint)) return this.connections.open(pool, endpoint, exchange, nowMs);
     const upstream = this.http2.open(pool, endpoint, exchange.connection.direction === 'outbound');
     return upstream instanceof Http2Upstream ? upstream.carry(exchange) : upstream;
   }

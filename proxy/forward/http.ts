@@ -17,7 +17,7 @@ import { type ConnectionId, type Engine, indexOf } from '../native/engine.ts';
 import type { TlsReport } from '../native/tls-report.ts';
 import type { AccessLog } from './access-log.ts';
 import type { Dialler } from './dial.ts';
-import { Exchanges } from './exchanges.ts';
+import { Exchanges, type HttpSettings } from './exchanges.ts';
 import type { HttpConnections } from './http-connections.ts';
 import { Http1Writer } from './http1-body.ts';
 import { Http1Clients } from './http1-clients.ts';
@@ -46,13 +46,12 @@ export class HttpForward {
   /** By index of the client's socket. */
   private readonly clients: (Http1Exchange | Http2Client | undefined)[] = [];
 
-  /** @param worker its number, for the ids of decisions */
-  constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, worker: number, owner: HttpOwner) {
+  constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, settings: HttpSettings, owner: HttpOwner) {
     this.engine = engine;
     this.owner = owner;
     this.dialler = dialler;
     this.metrics = new HttpWorkerMetrics(slab);
-    this.exchanges = new Exchanges(engine, slab, this.metrics, dialler, worker, this);
+    this.exchanges = new Exchanges(engine, slab, this.metrics, dialler, settings, this);
     this.http1 = new Http1Clients(engine, this.exchanges, this);
   }
 

@@ -4,6 +4,7 @@ import { FieldList } from '../http/h2/field.ts';
 import { FieldOptions, requestFields } from '../http/h2/from-http1.ts';
 import type { H2Head } from '../http/h2/head.ts';
 import { fieldsRoom, LineOptions, responseFraming, writeResponseFields } from '../http/h2/to-http1.ts';
+import { TAKES_HTTP2 } from '../http/announcement.ts';
 import { BODY, FRAMING, Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import { canonicalPath } from '../http/path.ts';
@@ -18,6 +19,12 @@ import { passBody, passRest } from './http1-body.ts';
 import type { Http1Exchange, RequestPart } from './http1-exchange.ts';
 import { Http1Heads } from './http1-heads.ts';
 import { Http1Requests, type RequestOwner } from './http1-requests.ts';
+
+/**
+ * The head of a response with a body of so many bytes takes the place of the one that was received, right before the body, so that
+ * both are one range and nothing but the head is copied; shorter bodies are copied behind it for less.
+ */
+const MIN_IN_PLACE = 1024;
 
 /** Who keeps the table of clients. */
 export interface Http1ClientsOwner {
@@ -122,6 +129,8 @@ export class Http1Clients implements ClientSide, RequestOwner {
     const [bytes, start, end] = this.heads.kept(exchange);
     // It was read once, and written as it is to be sent: it cannot be wrong.
     readRequestHead(head, bytes, start, end);
+    head.minor = exchange.minor;
+    fieldOptions.original = exchange.carrier?.endpoint?.tls !== undefined;
     requestFields(head, fieldOptions, fields);
     return fields;
   }
@@ -165,7 +174,7 @@ export class Http1Clients implements ClientSide, RequestOwner {
     if (status < 200 && minor === 0) return;
     if (status >= 200) this.settleConnection(exchange, status);
     options.framing = responseFraming(method, status, contentLength, end, minor);
-    options.contentLength = contentLength;
+    options.contentLength = Math.max(0, contentLength);
     writer.framed = options.framing === FRAMING.chunked;
     if (!end && status >= 200 && options.framing === FRAMING.none) exchange.keepAlive = false;
     options.connection = connectionOf(exchange, status);
@@ -244,8 +253,15 @@ export class Http1Clients implements ClientSide, RequestOwner {
     options.framing = framing;
     options.contentLength = head.contentLength;
     options.connection = connectionOf(exchange, head.status);
+    options.extra = exchange.announce && head.status >= 200 ? TAKES_HTTP2 : null;
+    exchange.announce &&= head.status < 200;
     const at = engine.reserve(headRoom(head, options));
-    engine.sendBuilt(exchange.connection.client, writeResponseHead(head, options, engine.slab, at));
+    const end = writeResponseHead(head, options, engine.slab, at);
+    const start = head.end - (end - at);
+    const inPlace = head.contentLength >= MIN_IN_PLACE && head.bytes === engine.slab && start >= head.start;
+    if (!inPlace) return engine.sendBuilt(exchange.connection.client, end);
+    engine.slab.copyWithin(start, at, end);
+    engine.sendRange(exchange.connection.client, start, end - at);
   }
 }
 

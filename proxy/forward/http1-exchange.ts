@@ -39,6 +39,8 @@ export class Http1Exchange extends Exchange {
   minor: 0 | 1 = 1;
   /** The client keeps its connection after the response, as far as it and the request go. */
   keepAlive = true;
+  /** The client is a sidecar that has yet to hear that it may come with HTTP/2. */
+  announce: boolean;
   /** The client has said that the request is its last. */
   last = false;
 
@@ -61,6 +63,7 @@ export class Http1Exchange extends Exchange {
   ) {
     super(connection, client, writer, clientSeries);
     this.own = own;
+    this.announce = connection.direction === 'inbound' && connection.clientIdentity !== undefined;
   }
 
   get isHttp2(): boolean {

@@ -5,6 +5,7 @@ import { FieldList } from '../http/h2/field.ts';
 import { H2_ERROR } from '../http/h2/frames.ts';
 import { FieldOptions, responseFields } from '../http/h2/from-http1.ts';
 import type { H2Head } from '../http/h2/head.ts';
+import { DEFAULT_OPTIONS } from '../http/h2/options.ts';
 import type { OwnFields } from '../http/h2/own-fields.ts';
 import type { ServerOwner } from '../http/h2/owner.ts';
 import { describeH2Problem } from '../http/h2/problems.ts';
@@ -68,7 +69,8 @@ export class Http2Client
     this.connection = connection;
     this.own = own;
     this.clientSeries = clientSeries;
-    this.session = new ServerSession<Http2Exchange>(this);
+    const keepMesh = connection.direction === 'inbound' && connection.clientIdentity !== undefined;
+    this.session = new ServerSession<Http2Exchange>(this, { ...DEFAULT_OPTIONS, keepMesh });
   }
 
   get socket(): ConnectionId {
@@ -216,6 +218,7 @@ export class Http2Client
   // --- responses
 
   respond(exchange: Http2Exchange, head: Head): void {
+    fieldOptions.original = exchange.originalMinor >= 0;
     responseFields(head, fieldOptions, outgoing);
     this.sendResponse(exchange, outgoing, head.status, head.body === BODY.none);
   }

@@ -3,6 +3,7 @@ import { latin1 } from '../http/bytes.ts';
 import { isGrpc } from '../http/grpc.ts';
 import { FieldList } from '../http/h2/field.ts';
 import type { H2Head } from '../http/h2/head.ts';
+import { dropMeshFields, originalMinor } from '../http/h2/original-protocol.ts';
 import type { Stream } from '../http/h2/stream.ts';
 import { requestFraming } from '../http/h2/to-http1.ts';
 import { BODY } from '../http/head.ts';
@@ -19,6 +20,8 @@ export class Http2Exchange extends Exchange {
   stream: Stream<Http2Exchange> | undefined;
   /** The head, as it is to be sent. */
   readonly fields = new FieldList();
+  /** The minor version of the HTTP/1 request that a peer sent this way; -1: it is none. */
+  originalMinor: 0 | 1 | -1 = -1;
   /** It is a gRPC call. */
   grpc = false;
   /** Content that no endpoint has been given yet, and whether that is all of it. */
@@ -42,7 +45,7 @@ export class Http2Exchange extends Exchange {
   }
 
   get isHttp2(): boolean {
-    return true;
+    return this.originalMinor < 0;
   }
 
   /** Extended CONNECT is a stream like any other. */
@@ -61,12 +64,16 @@ export class Http2Exchange extends Exchange {
     this.requestBody.start(BODY.none, 0);
     this.grpc = this.json = this.heldLast = this.finishing = false;
     this.isUnread = true;
+    this.originalMinor = -1;
     this.owed = 0;
   }
 
   /** A request begins; nothing of the one before is left. `end`: it has no content. */
   begin(head: H2Head, end: boolean, nowMs: number): void {
     this.beginWith(head.method, nowMs);
+    this.originalMinor = head.keepMesh ? originalMinor(head.fields) : -1;
+    // Once it is known what the request was, none of them is for whoever comes next.
+    if (head.keepMesh) dropMeshFields(head.fields);
     this.requestLength = head.contentLength;
     this.requestFraming = requestFraming(head.method, head.contentLength, end);
     this.requestBody.start(end ? BODY.none : BODY.untilClose, 0);

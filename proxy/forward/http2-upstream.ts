@@ -15,6 +15,7 @@ import type { UpstreamFault, UpstreamStage } from '../model/dialling.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { Carrier, EndpointSide, Exchange } from '../model/exchange.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
+import { passKept } from './http1-body.ts';
 import { StreamWriter } from './http2-body.ts';
 import { Http2Socket } from './http2-socket.ts';
 
@@ -142,14 +143,11 @@ export class Http2Upstream
   sendRequest(exchange: Exchange, carrier: Carrier): void {
     const { session } = this;
     const place = carrier as Http2Carrier;
-    const { requestBody, keptBody } = exchange;
-    const kept = keptBody.length;
-    const stream = session.open(place, exchange.client.headFields(exchange), requestBody.done && kept === 0);
+    const end = exchange.requestBody.done && exchange.keptBody.length === 0;
+    const stream = session.open(place, exchange.client.headFields(exchange), end);
     place.stream = stream;
     place.writer.begin(session, stream);
-    for (let i = 0; i < kept; i++) {
-      place.writer.write(keptBody[i], 0, keptBody[i].length, requestBody.done && i === kept - 1);
-    }
+    passKept(exchange, place.writer);
   }
 
   goOn(_exchange: Exchange, carrier: Carrier): void {
@@ -210,7 +208,7 @@ export class Http2Upstream
   streamReset(_session: Session, stream: UpstreamStream, code: number, ours: boolean): void {
     const carrier = stream.user;
     const exchange = carrier?.exchange;
-    const { endpoint } = this;
+    const { endpoint, session } = this;
     if (carrier === undefined || exchange === undefined || endpoint === undefined) return;
     if (ours && stream.problem !== 0)
       return this.owner.spoiled(exchange, carrier, describeH2Problem(stream.problem).text);
@@ -219,7 +217,9 @@ export class Http2Upstream
       code === H2_ERROR.connectionLost
         ? `the connection to ${endpoint.address} was lost (${this.howLost}) before a response came`
         : `${endpoint.address} reset the stream (${errorName(code)})`;
-    this.owner.streamLost(exchange, carrier, endpoint, what, code === H2_ERROR.refusedStream);
+    // Who has not even begun to speak HTTP/2 has understood nothing.
+    const unprocessed = code === H2_ERROR.refusedStream || !session.isPeerKnown;
+    this.owner.streamLost(exchange, carrier, endpoint, what, unprocessed);
   }
 
   writable(_session: Session, { user: carrier }: UpstreamStream): void {
@@ -263,6 +263,7 @@ export class Http2Upstream
   /** Its socket has ended. */
   lost(how: string): void {
     this.howLost = how;
+    if (this.established && !this.session.isPeerKnown) this.endpoint?.figures.forgetHttp2();
     this.upstreamStage = 'none';
     this.session.disconnected();
   }

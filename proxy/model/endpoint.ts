@@ -43,11 +43,18 @@ export class EndpointFigures {
   readonly requests = new Load();
   /** When a connect or a request failed last. */
   failedMs = Number.NEGATIVE_INFINITY;
+  /** Its proxy has said that it takes HTTP/2 whatever its application speaks. */
+  takesHttp2 = false;
   /** When it joined others that were there before; never for the first ones of a service. */
   readonly joinedMs: number;
 
   constructor(joinedMs = Number.NEGATIVE_INFINITY) {
     this.joinedMs = joinedMs;
+  }
+
+  /** It did not keep its word: another proxy may be there now. */
+  forgetHttp2(): void {
+    this.takesHttp2 = false;
   }
 }
 

@@ -75,6 +75,7 @@ export interface WorkerSettings {
     readonly originalDst: 'auto' | 'required' | 'off';
     readonly opaquePorts: readonly number[];
     readonly requireIdentity: boolean;
+    readonly multiplex: boolean;
     readonly unknown: 'forward' | 'refuse';
     readonly discoveryTimeoutMs: number;
     /** Topology zone of this proxy; undefined when it is in none. */

@@ -13,7 +13,7 @@ import {
 
 /** One way. */
 export interface Route {
-  readonly name: 'outbound' | 'inbound' | 'both with mutual TLS';
+  readonly name: 'outbound' | 'inbound' | 'both with mutual TLS' | 'both, multiplexed';
   /** Where clients connect. */
   readonly address: SocketAddress;
 }
@@ -53,10 +53,24 @@ export async function startRoutes(
   const outgoing = await startTestProxy(t, {
     ...settings,
     identity: web.settings,
-    outbound: listenerFor('app', 'meshed'),
+    outbound: { ...listenerFor('app', 'meshed'), multiplex: false },
     mesh: {
       'app.yaml': serviceYaml('app', [{ address: application }]),
       'meshed.yaml': serviceYaml('meshed', [{ address: meshed, identity: api.spiffe }]),
+    },
+  });
+  // What is shared stays open for a while: it has proxies of its own, so that the others become idle at once.
+  const sharedIn = await startTestProxy(t, {
+    ...settings,
+    identity: api.settings,
+    inbound: { ports: [{ listen: '127.0.0.3:0', port, policy: 'all-authenticated' }] },
+  });
+  const sharedOut = await startTestProxy(t, {
+    ...settings,
+    identity: web.settings,
+    outbound: listenerFor('shared'),
+    mesh: {
+      'shared.yaml': serviceYaml('shared', [{ address: sharedIn.listeners[0], identity: api.spiffe }]),
     },
   });
   const proxies = [outgoing, incoming];
@@ -69,6 +83,7 @@ export async function startRoutes(
       { name: 'outbound', address: outgoing.listeners[0] },
       { name: 'inbound', address: plain },
       { name: 'both with mutual TLS', address: outgoing.listeners[1] },
+      { name: 'both, multiplexed', address: sharedOut.listeners[0] },
     ],
     outgoing,
     incoming,
@@ -79,6 +94,8 @@ export async function startRoutes(
         const enough = () => proxy.descriptors() <= before[index] + 1 || undefined;
         t.ok(await eventually('descriptors as before', enough), `${before[index]} descriptors before`);
       }
+      const left = async () => (await sharedOut.sum('tcp_open_connections', { peer: 'src' })) === 0 || undefined;
+      t.ok(await eventually('no client is left', left, () => sharedOut.said()));
     },
   };
 }

@@ -68,7 +68,7 @@ export class Incoming implements FrameSink {
   private readonly list: FieldList;
   private readonly maxFrameBytes: number;
   /** The first frame must be SETTINGS. */
-  private started = false;
+  isStarted = false;
   /** The stream whose header block is not whole yet, 0: there is none; what has come of it; and its first frame's flags. */
   private blockStream = 0;
   private block: Uint8Array | undefined = undefined;
@@ -100,7 +100,7 @@ export class Incoming implements FrameSink {
 
   frameBegins(): number {
     const { type, stream, length } = this.reader;
-    if (type <= HEADERS && stream !== 0 && this.blockStream === 0 && this.started) {
+    if (type <= HEADERS && stream !== 0 && this.blockStream === 0 && this.isStarted) {
       // What nearly all frames are.
       if (length <= this.maxFrameBytes) return type === HEADERS ? WHOLE : this.dataBegins(stream, length);
     }
@@ -110,7 +110,7 @@ export class Incoming implements FrameSink {
         `a frame has ${length} bytes, SETTINGS_MAX_FRAME_SIZE is ${this.maxFrameBytes}`,
       );
     }
-    if (!this.started && !this.begins()) return STOP;
+    if (!this.isStarted && !this.begins()) return STOP;
     if (type === CONTINUATION ? stream !== this.blockStream || stream === 0 : this.blockStream !== 0) {
       return this.stop(PROTOCOL_ERROR, 'a header block and its CONTINUATION frames do not follow each other');
     }
@@ -176,9 +176,9 @@ export class Incoming implements FrameSink {
 
   /** RFC 9113 section 3.4. */
   private begins(): boolean {
-    this.started = this.reader.type === SETTINGS && (this.reader.flags & ACK) === 0;
-    if (!this.started) this.events.connectionError(PROTOCOL_ERROR, 'the first frame is not SETTINGS');
-    return this.started;
+    this.isStarted = this.reader.type === SETTINGS && (this.reader.flags & ACK) === 0;
+    if (!this.isStarted) this.events.connectionError(PROTOCOL_ERROR, 'the first frame is not SETTINGS');
+    return this.isStarted;
   }
 
   private stop(code: number, text: string): number {
