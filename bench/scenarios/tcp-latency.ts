@@ -5,7 +5,8 @@ import { runClient } from '../harness/client.ts';
 import { measureLoad } from '../harness/load.ts';
 import type { Case, OpenScenario, Scenario, Target, Workshop } from '../harness/model.ts';
 
-const WARM_UP_SECONDS = 1;
+/** Node.js compiles what is hot while the first 40,000 requests pass, on the core that the load needs. */
+const WARM_UP_EXCHANGES = 40_000;
 const CONNECTIONS = 32;
 /** About a third of what one core carries here: the tail shows the proxy and not a queue. */
 const PER_SECOND = 10_000;
@@ -35,7 +36,8 @@ export async function openLatency(workshop: Workshop): Promise<OpenScenario> {
         exchange: verifyHttp,
         verify: ({ port }) => verifyHttp(port),
         async warmUp({ port }) {
-          await runClient(tool, 'rate', [port, CONNECTIONS, perSecond], WARM_UP_SECONDS);
+          const seconds = Math.ceil(WARM_UP_EXCHANGES / perSecond);
+          await runClient(tool, 'rate', [port, CONNECTIONS, perSecond], seconds);
         },
         load: ({ port }) => runClient(tool, 'rate', [port, CONNECTIONS, perSecond], turn.seconds),
       });
