@@ -92,7 +92,13 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     const dialler = new Dialler(this.engine, redirected, tlsClient);
     this.forward = new TcpForward(this.engine, dialler, this);
     const { multiplex } = settings.outbound;
-    this.http = new HttpForward(this.engine, this.slab, dialler, { worker: settings.worker, multiplex }, this);
+    this.http = new HttpForward(
+      this.engine,
+      this.slab,
+      dialler,
+      { worker: settings.worker, multiplex },
+      this,
+    );
     const dropped = this.slab.counter('ferrule_access_log_dropped_total', {});
     this.accessLines = new AccessLines(
       (lines) => post({ type: 'access', lines, last: false }),

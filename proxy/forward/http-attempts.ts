@@ -68,13 +68,7 @@ export class HttpAttempts
   private readonly waiting: Waiting;
 
   /** @param multiplex HTTP/1 requests go to sidecars that take it as streams of HTTP/2 */
-  constructor(
-    engine: Engine,
-    slab: MetricsSlab,
-    dialler: Dialler,
-    multiplex: boolean,
-    owner: AttemptsOwner,
-  ) {
+  constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, multiplex: boolean, owner: AttemptsOwner) {
     this.multiplex = multiplex;
     this.engine = engine;
     this.owner = owner;

@@ -1,10 +1,11 @@
 /** The client's side of HTTP/1: what its requests mean, and how responses are written to it. */
+
+import { TAKES_HTTP2 } from '../http/announcement.ts';
 import { bodyLength, encodeAnswer, type LocalAnswer } from '../http/answer.ts';
 import { FieldList } from '../http/h2/field.ts';
 import { FieldOptions, requestFields } from '../http/h2/from-http1.ts';
 import type { H2Head } from '../http/h2/head.ts';
 import { fieldsRoom, LineOptions, responseFraming, writeResponseFields } from '../http/h2/to-http1.ts';
-import { TAKES_HTTP2 } from '../http/announcement.ts';
 import { BODY, FRAMING, Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import { canonicalPath } from '../http/path.ts';

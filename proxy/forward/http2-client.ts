@@ -220,7 +220,7 @@ export class Http2Client
   respond(exchange: Http2Exchange, head: Head): void {
     fieldOptions.original = exchange.originalMinor >= 0;
     responseFields(head, fieldOptions, outgoing);
-    this.sendResponse(exchange, outgoing, head.status, head.body === BODY.none);
+    this.sendResponse(exchange, outgoing, head.status, head.body === BODY.none && head.status >= 200);
   }
 
   respondFields(exchange: Http2Exchange, head: H2Head, end: boolean): void {

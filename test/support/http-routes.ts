@@ -94,7 +94,8 @@ export async function startRoutes(
         const enough = () => proxy.descriptors() <= before[index] + 1 || undefined;
         t.ok(await eventually('descriptors as before', enough), `${before[index]} descriptors before`);
       }
-      const left = async () => (await sharedOut.sum('tcp_open_connections', { peer: 'src' })) === 0 || undefined;
+      const left = async () =>
+        (await sharedOut.sum('tcp_open_connections', { peer: 'src' })) === 0 || undefined;
       t.ok(await eventually('no client is left', left, () => sharedOut.said()));
     },
   };
