@@ -5,7 +5,7 @@ import { ClientSession } from '../http/h2/client-session.ts';
 import type { FieldList } from '../http/h2/field.ts';
 import { errorName, H2_ERROR } from '../http/h2/frames.ts';
 import type { H2Head } from '../http/h2/head.ts';
-import { DEFAULT_OPTIONS } from '../http/h2/options.ts';
+import { DEFAULT_OPTIONS, MAX_SHARED_STREAMS, SHARED_WINDOWS } from '../http/h2/options.ts';
 import type { ClientOwner } from '../http/h2/owner.ts';
 import { describeH2Problem } from '../http/h2/problems.ts';
 import type { Stream } from '../http/h2/stream.ts';
@@ -17,9 +17,13 @@ import type { Carrier, EndpointSide, Exchange } from '../model/exchange.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 import { StreamWriter } from './http2-body.ts';
 import { Http2Socket } from './http2-socket.ts';
+import { sendAgain } from './retained.ts';
 
 /** Carriers that are kept to be used again. */
 const SPARE = 32;
+
+/** Of all connections to endpoints. */
+const OPTIONS = { ...DEFAULT_OPTIONS, windows: SHARED_WINDOWS, maxStreams: MAX_SHARED_STREAMS };
 
 type Session = ClientSession<Http2Carrier>;
 type UpstreamStream = Stream<Http2Carrier>;
@@ -44,6 +48,8 @@ export interface Http2UpstreamOwner {
   detach(exchange: Exchange, endpoint: Endpoint | undefined): void;
   /** A request that waited for its connection can be sent. */
   carried(exchange: Exchange, carrier: Http2Carrier): void;
+  /** The connection takes fewer requests than wait for it. */
+  turnedAway(exchange: Exchange, endpoint: Endpoint): void;
 }
 
 /** A request on its stream. Used again for another one on the same connection. */
@@ -73,7 +79,7 @@ export class Http2Carrier implements Carrier {
   }
 
   get isWaiting(): boolean {
-    return this.upstream.upstreamStage !== 'ready';
+    return !this.upstream.canSend;
   }
 
   get served(): number {
@@ -116,7 +122,7 @@ export class Http2Upstream
     this.metrics = metrics;
     this.siblings = siblings;
     this.owner = owner;
-    this.session = new ClientSession<Http2Carrier>(this, { ...DEFAULT_OPTIONS, keepMesh });
+    this.session = new ClientSession<Http2Carrier>(this, { ...OPTIONS, keepMesh });
   }
 
   get socket(): ConnectionId {
@@ -128,6 +134,11 @@ export class Http2Upstream
     return this.session.capacity - this.queue.length;
   }
 
+  /** It takes a request at once. */
+  get canSend(): boolean {
+    return this.upstreamStage === 'ready' && this.session.canOpen;
+  }
+
   // --- requests
 
   /** A place for a request. It waits while the connection is not there, to be `carried`; otherwise `send` it. */
@@ -135,7 +146,7 @@ export class Http2Upstream
     const carrier = this.spare.pop() ?? new Http2Carrier(this);
     carrier.exchange = exchange;
     carrier.owed = 0;
-    if (this.upstreamStage !== 'ready') this.queue.push(carrier);
+    if (!this.canSend) this.queue.push(carrier);
     return carrier;
   }
 
@@ -143,13 +154,11 @@ export class Http2Upstream
     const { session } = this;
     const place = carrier as Http2Carrier;
     const { requestBody, keptBody } = exchange;
-    const kept = keptBody.length;
-    const stream = session.open(place, exchange.client.headFields(exchange), requestBody.done && kept === 0);
+    const isWhole = requestBody.done && keptBody.length === 0;
+    const stream = session.open(place, exchange.client.headFields(exchange), isWhole);
     place.stream = stream;
     place.writer.begin(session, stream);
-    for (let i = 0; i < kept; i++) {
-      place.writer.write(keptBody[i], 0, keptBody[i].length, requestBody.done && i === kept - 1);
-    }
+    if (exchange.replays > 0) sendAgain(exchange, place.writer);
   }
 
   goOn(_exchange: Exchange, carrier: Carrier): void {
@@ -239,19 +248,21 @@ export class Http2Upstream
 
   capacityChanged(): void {
     const { session, queue } = this;
-    if (this.upstreamStage !== 'ready') return;
-    while (queue.length > 0 && session.capacity > 0) {
+    while (queue.length > 0 && this.canSend) {
       const carrier = queue.shift();
       const exchange = carrier?.exchange;
       if (carrier !== undefined && exchange !== undefined) this.owner.carried(exchange, carrier);
     }
     if (session.draining) this.retire();
+    else if (session.isKnown) this.turnAway();
   }
 
   /** It takes no new requests; those it has end as they do. */
   retire(): void {
     this.withdraw();
-    if (this.upstreamStage === 'ready' && !this.session.draining) this.session.drain();
+    if (this.upstreamStage !== 'ready') return;
+    if (!this.session.draining) this.session.drain();
+    this.turnAway();
   }
 
   /** It is no longer one of those that take requests. */
@@ -282,6 +293,19 @@ export class Http2Upstream
   ended(): void {
     this.withdraw();
     if (this.upstreamStage === 'ready') this.engine.close(this.upstream);
+  }
+
+  /** Requests that wait are not to wait for the end of those that are under way: some last for hours. */
+  private turnAway(): void {
+    const { endpoint, queue, session } = this;
+    const takesNone = !session.draining && session.streamCount === 0;
+    for (const carrier of queue.splice(0)) {
+      const { exchange } = carrier;
+      if (exchange === undefined || endpoint === undefined) continue;
+      this.recycle(carrier);
+      if (!takesNone) this.owner.turnedAway(exchange, endpoint);
+      else this.owner.streamLost(exchange, carrier, endpoint, `${endpoint.address} takes no streams`, true);
+    }
   }
 
   /** The client has taken what was passed on: the endpoint may send as much again. */

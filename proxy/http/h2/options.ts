@@ -27,7 +27,7 @@ export const DEFAULT_WINDOWS: WindowSizes = {
 /** Limits of a session, and what its peer may do. */
 export interface SessionOptions {
   readonly windows: WindowSizes;
-  /** Streams that a client may have open at once. */
+  /** Streams that may be open at once: what a client is told, and what a server is asked to take at most. */
   readonly maxStreams: number;
   /** SETTINGS_MAX_FRAME_SIZE: at least 16,384. */
   readonly maxFrameBytes: number;
@@ -36,6 +36,13 @@ export interface SessionOptions {
   /** `l5d-*` fields are taken from this peer. */
   readonly keepMesh: boolean;
 }
+
+/**
+ * For connections to endpoints, which many clients share: no number of readers that stand still may use up the connection's window
+ * for the others. 128 streams hold 8 MB, and 8 MB more in windows that have grown. Most servers take as many streams or fewer.
+ */
+export const SHARED_WINDOWS: WindowSizes = { ...DEFAULT_WINDOWS, maxHeldBytes: 16 << 20 };
+export const MAX_SHARED_STREAMS = 128;
 
 /** Twice the streams that most servers take (100 to 128); frames are not larger than all peers know how to send. */
 export const DEFAULT_OPTIONS: SessionOptions = {
