@@ -1,6 +1,5 @@
 /** The endpoint's side of HTTP/1: sends requests on connections of its own, one at a time, and passes the responses back. */
 
-import { MessageBody } from '../http/body.ts';
 import { BODY, FRAMING, type Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import { describeProblem } from '../http/problems.ts';
@@ -10,6 +9,7 @@ import type { Engine } from '../native/engine.ts';
 import type { HttpConnections } from './http-connections.ts';
 import { passBody, passRest } from './http1-body.ts';
 import { Http1Responses, type ResponseOwner } from './http1-responses.ts';
+import { sendAgain } from './retained.ts';
 import type { HttpUpstream } from './upstream.ts';
 
 /** What becomes of responses and connections. */
@@ -45,12 +45,11 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
   sendRequest(exchange: Exchange, carrier: Carrier): void {
     const upstream = carrier as HttpUpstream;
     const { writer } = upstream;
-    const { requestBody, keptBody } = exchange;
     upstream.exchange = exchange;
     upstream.handedBefore = writer.handed;
     writer.framed = exchange.requestFraming === FRAMING.chunked;
-    writer.handed += exchange.client.sendHead(exchange, upstream.upstream, !requestBody.done);
-    if (keptBody.length > 0) this.sendBodyAgain(exchange, upstream);
+    writer.handed += exchange.client.sendHead(exchange, upstream.upstream, !exchange.requestBody.done);
+    if (exchange.replays > 0) sendAgain(exchange, writer);
     upstream.sentFlush = this.engine.flushes;
   }
 
@@ -63,15 +62,6 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
     this.detach(exchange, upstream);
     // One that is not there yet is good for the next request.
     if (upstream.isReady) this.owner.connections.discard(upstream);
-  }
-
-  /** It is kept as it came, and framed anew. */
-  private sendBodyAgain(exchange: Exchange, upstream: HttpUpstream): void {
-    const body = new MessageBody();
-    body.start(exchange.requestBody.kind, exchange.requestLength);
-    for (const bytes of exchange.keptBody) passBody(body, bytes, 0, bytes.length, upstream.writer);
-    // Of HTTP/2 the content alone is kept.
-    if (body.kind === BODY.untilClose && exchange.requestBody.done) upstream.writer.end(undefined);
   }
 
   // --- responses

@@ -5,7 +5,7 @@ import { ClientSession } from '../http/h2/client-session.ts';
 import type { FieldList } from '../http/h2/field.ts';
 import { errorName, H2_ERROR } from '../http/h2/frames.ts';
 import type { H2Head } from '../http/h2/head.ts';
-import { DEFAULT_OPTIONS, MAX_SHARED_STREAMS, SHARED_WINDOWS } from '../http/h2/options.ts';
+import { SHARED_OPTIONS } from '../http/h2/options.ts';
 import type { ClientOwner } from '../http/h2/owner.ts';
 import { describeH2Problem } from '../http/h2/problems.ts';
 import type { Stream } from '../http/h2/stream.ts';
@@ -21,9 +21,6 @@ import { sendAgain } from './retained.ts';
 
 /** Carriers that are kept to be used again. */
 const SPARE = 32;
-
-/** Of all connections to endpoints. */
-const OPTIONS = { ...DEFAULT_OPTIONS, windows: SHARED_WINDOWS, maxStreams: MAX_SHARED_STREAMS };
 
 type Session = ClientSession<Http2Carrier>;
 type UpstreamStream = Stream<Http2Carrier>;
@@ -61,6 +58,8 @@ export class Http2Carrier implements Carrier {
   stream: UpstreamStream | undefined;
   /** Content that came and that the endpoint has not been told may come again, in bytes. */
   owed = 0;
+  /** Bytes handed to the engine for the connection before the request. */
+  handedBefore = 0;
 
   constructor(upstream: Http2Upstream) {
     this.upstream = upstream;
@@ -107,6 +106,8 @@ export class Http2Upstream
   private readonly owner: Http2UpstreamOwner;
   private readonly spare: Http2Carrier[] = [];
   private howLost = '';
+  /** Bytes that the kernel took, when it is lost. */
+  private written = 0;
   /** Those to the same endpoint that take new requests. */
   private readonly siblings: Http2Upstream[];
 
@@ -122,7 +123,7 @@ export class Http2Upstream
     this.metrics = metrics;
     this.siblings = siblings;
     this.owner = owner;
-    this.session = new ClientSession<Http2Carrier>(this, { ...OPTIONS, keepMesh });
+    this.session = new ClientSession<Http2Carrier>(this, { ...SHARED_OPTIONS, keepMesh });
   }
 
   get socket(): ConnectionId {
@@ -157,6 +158,7 @@ export class Http2Upstream
     const isWhole = requestBody.done && keptBody.length === 0;
     const stream = session.open(place, exchange.client.headFields(exchange), isWhole);
     place.stream = stream;
+    place.handedBefore = this.handed;
     place.writer.begin(session, stream);
     if (exchange.replays > 0) sendAgain(exchange, place.writer);
   }
@@ -223,12 +225,13 @@ export class Http2Upstream
     if (carrier === undefined || exchange === undefined || endpoint === undefined) return;
     if (ours && stream.problem !== 0)
       return this.owner.spoiled(exchange, carrier, describeH2Problem(stream.problem).text);
+    const isLost = code === H2_ERROR.connectionLost;
+    const unprocessed = isLost ? this.written <= carrier.handedBefore : code === H2_ERROR.refusedStream;
     this.recycle(carrier);
-    const what =
-      code === H2_ERROR.connectionLost
-        ? `the connection to ${endpoint.address} was lost (${this.howLost}) before a response came`
-        : `${endpoint.address} reset the stream (${errorName(code)})`;
-    this.owner.streamLost(exchange, carrier, endpoint, what, code === H2_ERROR.refusedStream);
+    const what = isLost
+      ? `the connection to ${endpoint.address} was lost (${this.howLost}) before a response came`
+      : `${endpoint.address} reset the stream (${errorName(code)})`;
+    this.owner.streamLost(exchange, carrier, endpoint, what, unprocessed);
   }
 
   writable(_session: Session, { user: carrier }: UpstreamStream): void {
@@ -241,6 +244,7 @@ export class Http2Upstream
 
   /** It can carry bytes. */
   ready(): void {
+    this.handed = this.endpoint?.tls?.header.length ?? 0;
     this.session.start();
     this.watch();
     this.capacityChanged();
@@ -271,16 +275,18 @@ export class Http2Upstream
     if (at >= 0) this.siblings.splice(at, 1);
   }
 
-  /** Its socket has ended. */
-  lost(how: string): void {
+  /** Its socket has ended. `written`: bytes that the kernel took. */
+  lost(how: string, written: number): void {
     this.howLost = how;
+    this.written = written;
     this.upstreamStage = 'none';
     this.session.disconnected();
   }
 
   /** Nothing has passed for a while. */
   timedOut(): void {
-    if (this.isSilent()) return this.engine.reset(this.upstream);
+    // It does not even fetch what ends the connection, or is not there any more.
+    if (this.session.isEnded || this.isSilent()) return this.engine.reset(this.upstream);
     // A service that is asked less often than this is not worth a connection.
     if (this.session.streamCount === 0) this.retire();
     this.watch();
