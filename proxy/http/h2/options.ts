@@ -37,13 +37,6 @@ export interface SessionOptions {
   readonly keepMesh: boolean;
 }
 
-/**
- * For connections to endpoints, which many clients share: no number of readers that stand still may use up the connection's window
- * for the others. 128 streams hold 8 MB, and 8 MB more in windows that have grown. Most servers take as many streams or fewer.
- */
-export const SHARED_WINDOWS: WindowSizes = { ...DEFAULT_WINDOWS, maxHeldBytes: 16 << 20 };
-export const MAX_SHARED_STREAMS = 128;
-
 /** Twice the streams that most servers take (100 to 128); frames are not larger than all peers know how to send. */
 export const DEFAULT_OPTIONS: SessionOptions = {
   windows: DEFAULT_WINDOWS,
@@ -51,4 +44,14 @@ export const DEFAULT_OPTIONS: SessionOptions = {
   maxFrameBytes: MIN_FRAME_SIZE,
   extendedConnect: true,
   keepMesh: false,
+};
+
+/**
+ * For connections to endpoints, which many clients share: no number of readers that stand still may use up the connection's window
+ * for the others. 128 streams hold 8 MB, and 8 MB more in windows that have grown. Most servers take as many streams or fewer.
+ */
+export const SHARED_OPTIONS: SessionOptions = {
+  ...DEFAULT_OPTIONS,
+  windows: { ...DEFAULT_WINDOWS, maxHeldBytes: 16 << 20 },
+  maxStreams: 128,
 };
