@@ -130,6 +130,12 @@ export class HttpAttempts
     this.send(exchange, carrier);
   }
 
+  turnedAway(exchange: Exchange, endpoint: Endpoint): void {
+    this.detach(exchange, endpoint);
+    exchange.decision?.attempted('not reached', `${endpoint.address}: its connection takes no more streams`);
+    this.attempt(exchange, undefined, this.engine.nowMs());
+  }
+
   upstreamLost(
     exchange: Exchange,
     upstream: HttpUpstream,
@@ -149,6 +155,8 @@ export class HttpAttempts
     what: string,
     unprocessed: boolean,
   ): void {
+    // Who refuses a stream has too much to do, or is about to leave.
+    if (unprocessed) exchange.tried = [...exchange.tried, endpoint];
     this.lost(exchange, endpoint, carrier.served, what, unprocessed, carrier.upstream.metrics);
   }
 

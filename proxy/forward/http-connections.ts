@@ -139,6 +139,11 @@ export class HttpConnections {
     pool.authorities?.release();
   }
 
+  /** The same for all endpoints: nobody is there who would use the connections. */
+  retireAll(): void {
+    for (const endpoint of [...this.pools.keys()]) this.retire(endpoint);
+  }
+
   connected(upstream: HttpUpstream, micros: number): void {
     if (this.dialler.connected(upstream, micros)) this.ready(upstream);
   }

@@ -58,6 +58,7 @@ export class HttpForward {
   /** Clients of these sides are told that their connections do not last. */
   set draining(sides: readonly Side[]) {
     this.exchanges.draining = sides;
+    this.retireUnused();
   }
 
   /** Where requests are logged; undefined where they are not. */
@@ -178,6 +179,7 @@ export class HttpForward {
     this.forget(connection);
     if (client instanceof Http2Client) client.gone();
     else this.http1.gone(client);
+    this.retireUnused();
   }
 
   /** It speaks no HTTP any more. */
@@ -208,7 +210,7 @@ export class HttpForward {
 
   /** Its socket ended, or never was. `written`: bytes that the kernel took. */
   upstreamClosed(upstream: AnyUpstream, errno: number, written: number): void {
-    if (upstream instanceof Http2Upstream) this.exchanges.attempts.http2.closed(upstream, errno);
+    if (upstream instanceof Http2Upstream) this.exchanges.attempts.http2.closed(upstream, errno, written);
     else this.connections.ended(upstream, errno, written);
   }
 
@@ -257,6 +259,12 @@ export class HttpForward {
 
   private clientOf({ client }: ProxyConnection): Http1Exchange | Http2Client | undefined {
     return this.clients[indexOf(client)];
+  }
+
+  /** Connections to endpoints do not outlive the last client of a proxy that ends. */
+  private retireUnused(): void {
+    if (!this.exchanges.draining.includes('outbound')) return;
+    if (this.clients.every((client) => client === undefined)) this.connections.retireAll();
   }
 
   private *underWay(): Iterable<Exchange> {

@@ -1,11 +1,11 @@
 /** HTTP/1 bodies: read from one connection, and written to another in whatever framing that has. Framing is never copied. */
-import { MessageBody } from '../http/body.ts';
+import type { MessageBody } from '../http/body.ts';
 import { FieldIndex } from '../http/fields.ts';
 import { FieldList } from '../http/h2/field.ts';
 import { fieldTrailersRoom, writeFieldTrailers } from '../http/h2/to-http1.ts';
 import { BODY } from '../http/head.ts';
 import { trailersRoom, writeChunkHeader, writeLastChunk } from '../http/write.ts';
-import type { BodyWriter, Exchange } from '../model/exchange.ts';
+import type { BodyWriter } from '../model/exchange.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 
 /** What `writeChunkHeader` needs at most. */
@@ -92,16 +92,6 @@ export function passBody(
   body.content += end - from;
   if (end > from) writer.write(bytes, from, end, body.done);
   return end;
-}
-
-/** Passes on what is kept of a request's body, once more: it is kept as it came. */
-export function passKept({ requestBody, requestLength, keptBody }: Exchange, writer: BodyWriter): void {
-  if (keptBody.length === 0) return;
-  const body = new MessageBody();
-  body.start(requestBody.kind, requestLength);
-  for (const bytes of keptBody) passBody(body, bytes, 0, bytes.length, writer);
-  // Of HTTP/2 the content alone is kept.
-  if (body.kind === BODY.untilClose && requestBody.done) writer.end(undefined);
 }
 
 /**

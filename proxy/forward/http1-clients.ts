@@ -54,6 +54,8 @@ export class Http1Clients implements ClientSide, RequestOwner {
     this.owner = owner;
     this.heads = new Http1Heads(engine);
     this.requests = new Http1Requests(engine, this);
+    // Those of the client were left out when it was kept; what is there is our own.
+    this.head.keepMesh = true;
   }
 
   /** The client's socket has ended. */
@@ -92,7 +94,8 @@ export class Http1Clients implements ClientSide, RequestOwner {
   passed(exchange: Http1Exchange, rest: number): void {
     const { requestBody, carrier } = exchange;
     if (!requestBody.passing) return;
-    carrier?.writer.passed(requestBody.passed(rest));
+    const length = requestBody.passed(rest);
+    carrier?.writer.passed(length);
     this.unlink(exchange);
     if (rest === 0) this.requestDone(exchange);
   }
@@ -175,6 +178,7 @@ export class Http1Clients implements ClientSide, RequestOwner {
     if (status < 200 && minor === 0) return;
     if (status >= 200) this.settleConnection(exchange, status);
     options.framing = responseFraming(method, status, contentLength, end, minor);
+    // None was announced, and none follows.
     options.contentLength = Math.max(0, contentLength);
     writer.framed = options.framing === FRAMING.chunked;
     if (!end && status >= 200 && options.framing === FRAMING.none) exchange.keepAlive = false;

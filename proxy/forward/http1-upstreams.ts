@@ -8,8 +8,9 @@ import type { Endpoint } from '../model/endpoint.ts';
 import type { BodyWriter, Carrier, EndpointSide, Exchange } from '../model/exchange.ts';
 import type { Engine } from '../native/engine.ts';
 import type { HttpConnections } from './http-connections.ts';
-import { passBody, passKept, passRest } from './http1-body.ts';
+import { passBody, passRest } from './http1-body.ts';
 import { Http1Responses, type ResponseOwner } from './http1-responses.ts';
+import { sendAgain } from './retained.ts';
 import type { HttpUpstream } from './upstream.ts';
 
 /** What becomes of responses and connections. */
@@ -45,12 +46,11 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
   sendRequest(exchange: Exchange, carrier: Carrier): void {
     const upstream = carrier as HttpUpstream;
     const { writer } = upstream;
-    const { requestBody } = exchange;
     upstream.exchange = exchange;
     upstream.handedBefore = writer.handed;
     writer.framed = exchange.requestFraming === FRAMING.chunked;
-    writer.handed += exchange.client.sendHead(exchange, upstream.upstream, !requestBody.done);
-    passKept(exchange, writer);
+    writer.handed += exchange.client.sendHead(exchange, upstream.upstream, !exchange.requestBody.done);
+    if (exchange.replays > 0) sendAgain(exchange, writer);
     upstream.sentFlush = this.engine.flushes;
   }
 

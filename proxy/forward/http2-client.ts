@@ -110,8 +110,9 @@ export class Http2Client
   /** Nothing has passed for a while. */
   timedOut(): void {
     const { session } = this;
+    // It does not even fetch what ends the connection, or is not there any more.
+    if (session.isEnded || this.isSilent()) return this.engine.reset(this.socket);
     session.resetStalled(this.nowMs() - STALLED_MS);
-    if (this.isSilent()) return session.close(H2_ERROR.noError, 'a ping was not answered');
     if (session.streamCount === 0 && this.nowMs() - session.receivedMs >= IDLE_MS) session.drain();
     this.watch();
   }
@@ -151,7 +152,7 @@ export class Http2Client
     end: boolean,
   ): void {
     const exchange = stream.user;
-    if (exchange === undefined) return this.session.consumed(stream, to - from);
+    if (exchange === undefined || exchange.finishing) return this.session.consumed(stream, to - from);
     exchange.owed += to - from;
     if (exchange.carrier?.isReady === true && !exchange.isHolding)
       return this.passOn(exchange, bytes, from, to, end);
@@ -160,7 +161,7 @@ export class Http2Client
   }
 
   trailers(_session: Session, { user: exchange }: ClientStream, fields: FieldList): void {
-    if (exchange === undefined) return;
+    if (exchange === undefined || exchange.finishing) return;
     if (exchange.carrier?.isReady === true && !exchange.isHolding) return this.endWith(exchange, fields);
     exchange.heldLast = true;
     exchange.heldTrailers = fields.copy();
@@ -220,7 +221,7 @@ export class Http2Client
   respond(exchange: Http2Exchange, head: Head): void {
     fieldOptions.original = exchange.originalMinor >= 0;
     responseFields(head, fieldOptions, outgoing);
-    this.sendResponse(exchange, outgoing, head.status, head.body === BODY.none && head.status >= 200);
+    this.sendResponse(exchange, outgoing, head.status, head.status >= 200 && head.body === BODY.none);
   }
 
   respondFields(exchange: Http2Exchange, head: H2Head, end: boolean): void {
@@ -233,7 +234,8 @@ export class Http2Client
   }
 
   /** No stream of ours asks for another protocol. */
-  switched(exchange: Http2Exchange): void {
+  switched(exchange: Http2Exchange, upstream: ConnectionId): void {
+    this.engine.reset(upstream);
     this.breakOff(exchange, 'the endpoint switched protocols');
   }
 

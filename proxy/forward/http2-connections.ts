@@ -67,12 +67,12 @@ export class Http2Connections {
     else this.dialler.timedOut(upstream);
   }
 
-  /** The socket ended, or never was. */
-  closed(upstream: Http2Upstream, errno: number): void {
+  /** The socket ended, or never was. `written`: bytes that the kernel took. */
+  closed(upstream: Http2Upstream, errno: number, written: number): void {
     const { endpoint, queue } = upstream;
     upstream.metrics.closed(false);
     upstream.withdraw();
-    upstream.lost(errno === 0 ? 'closed' : errnoName(errno));
+    upstream.lost(errno === 0 ? 'closed' : errnoName(errno), written);
     const waiting = queue.splice(0);
     const failure = this.dialler.ended(upstream, errno, waiting.length > 0);
     if (endpoint === undefined || failure === undefined) return;

@@ -3,8 +3,8 @@ import type { Session } from '../http/h2/session.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 
 /**
- * Without a byte either way for so long, a peer with open streams is asked for a sign of life, and has as long to answer, in ms:
- * the interval of Linkerd and of most gRPC servers.
+ * Without a byte either way for so long, a peer that has open streams, or is to leave, is asked for a sign of life, and has as long
+ * to answer, in ms: the interval of Linkerd and of most gRPC servers.
  */
 const QUIET_MS = 10_000;
 
@@ -12,6 +12,8 @@ const QUIET_MS = 10_000;
 export abstract class Http2Socket<S extends Session<unknown>> {
   abstract readonly session: S;
   protected readonly engine: Engine;
+  /** Bytes handed to the engine. */
+  protected handed = 0;
   private pingedMs = Number.NEGATIVE_INFINITY;
   private readonly flush = (): void => this.session.flush();
 
@@ -32,6 +34,7 @@ export abstract class Http2Socket<S extends Session<unknown>> {
 
   send(_session: S, bytes: Uint8Array, from: number, to: number): void {
     const { engine, socket } = this;
+    this.handed += to - from;
     if (bytes === engine.slab) engine.sendRange(socket, from, to - from);
     else engine.send(socket, bytes.subarray(from, to));
   }
@@ -47,7 +50,7 @@ export abstract class Http2Socket<S extends Session<unknown>> {
   /** Nothing has passed for a while. @returns whether the peer was asked before, and has been silent since */
   protected isSilent(): boolean {
     const { session } = this;
-    if (session.streamCount === 0) return false;
+    if (session.streamCount === 0 && !session.draining) return false;
     if (session.receivedMs < this.pingedMs) return true;
     this.pingedMs = this.nowMs();
     session.sendPing();

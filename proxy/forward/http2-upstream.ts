@@ -5,7 +5,7 @@ import { ClientSession } from '../http/h2/client-session.ts';
 import type { FieldList } from '../http/h2/field.ts';
 import { errorName, H2_ERROR } from '../http/h2/frames.ts';
 import type { H2Head } from '../http/h2/head.ts';
-import { DEFAULT_OPTIONS } from '../http/h2/options.ts';
+import { SHARED_OPTIONS } from '../http/h2/options.ts';
 import type { ClientOwner } from '../http/h2/owner.ts';
 import { describeH2Problem } from '../http/h2/problems.ts';
 import type { Stream } from '../http/h2/stream.ts';
@@ -15,9 +15,9 @@ import type { UpstreamFault, UpstreamStage } from '../model/dialling.ts';
 import type { Endpoint } from '../model/endpoint.ts';
 import type { Carrier, EndpointSide, Exchange } from '../model/exchange.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
-import { passKept } from './http1-body.ts';
 import { StreamWriter } from './http2-body.ts';
 import { Http2Socket } from './http2-socket.ts';
+import { sendAgain } from './retained.ts';
 
 /** Carriers that are kept to be used again. */
 const SPARE = 32;
@@ -45,6 +45,8 @@ export interface Http2UpstreamOwner {
   detach(exchange: Exchange, endpoint: Endpoint | undefined): void;
   /** A request that waited for its connection can be sent. */
   carried(exchange: Exchange, carrier: Http2Carrier): void;
+  /** The connection takes fewer requests than wait for it. */
+  turnedAway(exchange: Exchange, endpoint: Endpoint): void;
 }
 
 /** A request on its stream. Used again for another one on the same connection. */
@@ -56,6 +58,8 @@ export class Http2Carrier implements Carrier {
   stream: UpstreamStream | undefined;
   /** Content that came and that the endpoint has not been told may come again, in bytes. */
   owed = 0;
+  /** Bytes handed to the engine for the connection before the request. */
+  handedBefore = 0;
 
   constructor(upstream: Http2Upstream) {
     this.upstream = upstream;
@@ -74,7 +78,7 @@ export class Http2Carrier implements Carrier {
   }
 
   get isWaiting(): boolean {
-    return this.upstream.upstreamStage !== 'ready';
+    return !this.upstream.canSend;
   }
 
   get served(): number {
@@ -102,6 +106,8 @@ export class Http2Upstream
   private readonly owner: Http2UpstreamOwner;
   private readonly spare: Http2Carrier[] = [];
   private howLost = '';
+  /** Bytes that the kernel took, when it is lost. */
+  private written = 0;
   /** Those to the same endpoint that take new requests. */
   private readonly siblings: Http2Upstream[];
 
@@ -117,7 +123,7 @@ export class Http2Upstream
     this.metrics = metrics;
     this.siblings = siblings;
     this.owner = owner;
-    this.session = new ClientSession<Http2Carrier>(this, { ...DEFAULT_OPTIONS, keepMesh });
+    this.session = new ClientSession<Http2Carrier>(this, { ...SHARED_OPTIONS, keepMesh });
   }
 
   get socket(): ConnectionId {
@@ -129,6 +135,11 @@ export class Http2Upstream
     return this.session.capacity - this.queue.length;
   }
 
+  /** It takes a request at once. */
+  get canSend(): boolean {
+    return this.upstreamStage === 'ready' && this.session.canOpen;
+  }
+
   // --- requests
 
   /** A place for a request. It waits while the connection is not there, to be `carried`; otherwise `send` it. */
@@ -136,18 +147,20 @@ export class Http2Upstream
     const carrier = this.spare.pop() ?? new Http2Carrier(this);
     carrier.exchange = exchange;
     carrier.owed = 0;
-    if (this.upstreamStage !== 'ready') this.queue.push(carrier);
+    if (!this.canSend) this.queue.push(carrier);
     return carrier;
   }
 
   sendRequest(exchange: Exchange, carrier: Carrier): void {
     const { session } = this;
     const place = carrier as Http2Carrier;
-    const end = exchange.requestBody.done && exchange.keptBody.length === 0;
-    const stream = session.open(place, exchange.client.headFields(exchange), end);
+    const { requestBody, keptBody } = exchange;
+    const isWhole = requestBody.done && keptBody.length === 0;
+    const stream = session.open(place, exchange.client.headFields(exchange), isWhole);
     place.stream = stream;
+    place.handedBefore = this.handed;
     place.writer.begin(session, stream);
-    passKept(exchange, place.writer);
+    if (exchange.replays > 0) sendAgain(exchange, place.writer);
   }
 
   goOn(_exchange: Exchange, carrier: Carrier): void {
@@ -212,13 +225,14 @@ export class Http2Upstream
     if (carrier === undefined || exchange === undefined || endpoint === undefined) return;
     if (ours && stream.problem !== 0)
       return this.owner.spoiled(exchange, carrier, describeH2Problem(stream.problem).text);
+    const isLost = code === H2_ERROR.connectionLost;
+    // Who answers in another protocol has understood nothing.
+    const refused = code === H2_ERROR.refusedStream || !session.isPeerKnown;
+    const unprocessed = isLost ? this.written <= carrier.handedBefore : refused;
     this.recycle(carrier);
-    const what =
-      code === H2_ERROR.connectionLost
-        ? `the connection to ${endpoint.address} was lost (${this.howLost}) before a response came`
-        : `${endpoint.address} reset the stream (${errorName(code)})`;
-    // Who has not even begun to speak HTTP/2 has understood nothing.
-    const unprocessed = code === H2_ERROR.refusedStream || !session.isPeerKnown;
+    const what = isLost
+      ? `the connection to ${endpoint.address} was lost (${this.howLost}) before a response came`
+      : `${endpoint.address} reset the stream (${errorName(code)})`;
     this.owner.streamLost(exchange, carrier, endpoint, what, unprocessed);
   }
 
@@ -232,6 +246,7 @@ export class Http2Upstream
 
   /** It can carry bytes. */
   ready(): void {
+    this.handed = this.endpoint?.tls?.header.length ?? 0;
     this.session.start();
     this.watch();
     this.capacityChanged();
@@ -239,19 +254,21 @@ export class Http2Upstream
 
   capacityChanged(): void {
     const { session, queue } = this;
-    if (this.upstreamStage !== 'ready') return;
-    while (queue.length > 0 && session.capacity > 0) {
+    while (queue.length > 0 && this.canSend) {
       const carrier = queue.shift();
       const exchange = carrier?.exchange;
       if (carrier !== undefined && exchange !== undefined) this.owner.carried(exchange, carrier);
     }
     if (session.draining) this.retire();
+    else if (session.isKnown) this.turnAway();
   }
 
   /** It takes no new requests; those it has end as they do. */
   retire(): void {
     this.withdraw();
-    if (this.upstreamStage === 'ready' && !this.session.draining) this.session.drain();
+    if (this.upstreamStage !== 'ready') return;
+    if (!this.session.draining) this.session.drain();
+    this.turnAway();
   }
 
   /** It is no longer one of those that take requests. */
@@ -260,17 +277,19 @@ export class Http2Upstream
     if (at >= 0) this.siblings.splice(at, 1);
   }
 
-  /** Its socket has ended. */
-  lost(how: string): void {
+  /** Its socket has ended. `written`: bytes that the kernel took. */
+  lost(how: string, written: number): void {
     this.howLost = how;
     if (this.established && !this.session.isPeerKnown) this.endpoint?.figures.forgetHttp2();
+    this.written = written;
     this.upstreamStage = 'none';
     this.session.disconnected();
   }
 
   /** Nothing has passed for a while. */
   timedOut(): void {
-    if (this.isSilent()) return this.engine.reset(this.upstream);
+    // It does not even fetch what ends the connection, or is not there any more.
+    if (this.session.isEnded || this.isSilent()) return this.engine.reset(this.upstream);
     // A service that is asked less often than this is not worth a connection.
     if (this.session.streamCount === 0) this.retire();
     this.watch();
@@ -283,6 +302,19 @@ export class Http2Upstream
   ended(): void {
     this.withdraw();
     if (this.upstreamStage === 'ready') this.engine.close(this.upstream);
+  }
+
+  /** Requests that wait are not to wait for the end of those that are under way: some last for hours. */
+  private turnAway(): void {
+    const { endpoint, queue, session } = this;
+    const takesNone = !session.draining && session.streamCount === 0;
+    for (const carrier of queue.splice(0)) {
+      const { exchange } = carrier;
+      if (exchange === undefined || endpoint === undefined) continue;
+      this.recycle(carrier);
+      if (!takesNone) this.owner.turnedAway(exchange, endpoint);
+      else this.owner.streamLost(exchange, carrier, endpoint, `${endpoint.address} takes no streams`, true);
+    }
   }
 
   /** The client has taken what was passed on: the endpoint may send as much again. */

@@ -1,5 +1,9 @@
 /** Bodies of requests that were sent and may have to be sent again, within a total. */
-import type { Exchange } from '../model/exchange.ts';
+import { MessageBody } from '../http/body.ts';
+import { BODY } from '../http/head.ts';
+import { joined, NO_BYTES } from '../model/connection.ts';
+import type { BodyWriter, Exchange } from '../model/exchange.ts';
+import { passBody } from './http1-body.ts';
 
 /** A longer body is not sent twice, in bytes: Linkerd's limit for what may be retried. */
 const MAX_BODY = 64 * 1024;
@@ -15,12 +19,11 @@ export class Retained {
   keep(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
     if (!exchange.replayable) return;
     const length = to - from;
-    if (exchange.keptLength + length > MAX_BODY || this.total + length > MAX_TOTAL) {
+    if (exchange.keptBody.length + length > MAX_BODY || this.total + length > MAX_TOTAL) {
       exchange.replayable = false;
       return this.drop(exchange);
     }
-    exchange.keptBody.push(bytes.slice(from, to));
-    exchange.keptLength += length;
+    exchange.keptBody = joined(exchange.keptBody, bytes.subarray(from, to));
     this.total += length;
   }
 
@@ -31,8 +34,16 @@ export class Retained {
   }
 
   private drop(exchange: Exchange): void {
-    this.total -= exchange.keptLength;
-    exchange.keptLength = 0;
-    if (exchange.keptBody.length > 0) exchange.keptBody = [];
+    this.total -= exchange.keptBody.length;
+    exchange.keptBody = NO_BYTES;
   }
+}
+
+/** Sends what is kept of a body again: as it came, and framed anew. */
+export function sendAgain({ requestBody, requestLength, keptBody }: Exchange, writer: BodyWriter): void {
+  const body = new MessageBody();
+  body.start(requestBody.kind, requestLength);
+  passBody(body, keptBody, 0, keptBody.length, writer);
+  // Of HTTP/2 the content alone is kept.
+  if (body.kind === BODY.untilClose && requestBody.done) writer.end(undefined);
 }

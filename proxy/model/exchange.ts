@@ -12,7 +12,7 @@ import { METHOD } from '../http/names.ts';
 import type { HttpSeries } from '../metrics/http.ts';
 import type { ConnectionId } from '../native/engine.ts';
 import type { RequestTexts } from './access.ts';
-import { NO_ENDPOINTS, type ProxyConnection } from './connection.ts';
+import { NO_BYTES, NO_ENDPOINTS, type ProxyConnection } from './connection.ts';
 import type { Decision } from './decision.ts';
 import type { Endpoint } from './endpoint.ts';
 
@@ -121,8 +121,7 @@ export abstract class Exchange {
 
   // --- what was sent, for as long as it may have to be sent again; see retained.ts
   /** The body so far, as it came. */
-  keptBody: Uint8Array[] = [];
-  keptLength = 0;
+  keptBody: Uint8Array = NO_BYTES;
   /** Everything that was sent so far is kept. */
   replayable = false;
 

@@ -7,7 +7,7 @@ t.test('every client with every server', async (t) => {
   const stacks = grpcStacks(t);
   if (stacks === undefined) return;
   for (const server of stacks) {
-    const address = await startProgram(t, 'env', ({ port }) => server.server('127.0.0.1', port));
+    const { address } = await startProgram(t, 'env', ({ port }) => server.server('127.0.0.1', port));
     for (const client of stacks) {
       const ran = await run('env', client.client(String(address)));
       t.strictSame(outcomesOf(ran), ALL_RIGHT, `${client.name} with a server of ${server.name}`);

@@ -61,7 +61,8 @@ for (const server of HTTP_SERVERS) {
     const command = requirePeer(t, server.program);
     const curl = requirePeer(t, 'curl');
     if (command === undefined || curl === undefined) return;
-    const { routes, idle } = await startRoutes(t, await startServer(t, command, server));
+    const { address: application } = await startServer(t, command, server);
+    const { routes, idle } = await startRoutes(t, application);
     for (const { name, address } of routes) {
       const url = `http://${address}/file`;
       for (let n = 0; n < 5; n++) {

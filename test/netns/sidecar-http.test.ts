@@ -37,8 +37,9 @@ for (const server of HTTP_SERVERS) {
     if (paths === undefined || made === undefined) return;
     const { mesh, sidecars } = made;
     const folder = folderFor(t);
-    prepareServer(server, folder, at(`${SERVER.v4}:${PORT}`));
-    await serve(mesh.server, PORT, paths[0], server.args(folder));
+    const address = at(`${SERVER.v4}:${PORT}`);
+    prepareServer(server, folder, address);
+    await serve(mesh.server, PORT, paths[0], server.args(folder, address));
     const file = `http://${VIRTUAL}:${PORT}/file`;
     for (const version of ['--http1.1', '--http1.0']) {
       const got = exec(mesh.client, 'sh', ['-c', `curl -sS -m 20 ${version} ${file} | sha256sum`]);

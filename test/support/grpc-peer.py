@@ -187,7 +187,9 @@ def deadline(_request, context):
 
 
 def serve(host, port):
-    server = grpc.server(ThreadPoolExecutor(max_workers=64), options=OPTIONS)
+    # Connections that nobody uses end soon: tests wait for the end of the proxies' own.
+    options = [*OPTIONS, ("grpc.max_connection_idle_ms", 2000)]
+    server = grpc.server(ThreadPoolExecutor(max_workers=64), options=options)
     service = {
         "EmptyCall": grpc.unary_unary_rpc_method_handler(lambda _request, _context: b""),
         "UnaryCall": grpc.unary_unary_rpc_method_handler(unary_call),

@@ -156,7 +156,7 @@ export interface H2Answer {
   readonly text: string;
   readonly length: number;
   readonly digest: string;
-  /** One of H2_ERROR: the code the stream was reset with, 0 for an orderly end. */
+  /** One of H2_ERROR: the code the stream was reset with, 0 for an orderly end; -1: its connection ended before. */
   readonly code: number;
 }
 
@@ -211,6 +211,10 @@ export function answerOf(stream: ClientHttp2Stream): Promise<H2Answer> {
   stream.on('trailers', (fields) => {
     trailers = fields;
   });
+  let isWhole = false;
+  stream.on('end', () => {
+    isWhole = !stream.aborted;
+  });
   // The code says it.
   stream.on('error', () => stream.destroy());
   return new Promise((resolve) => {
@@ -223,7 +227,7 @@ export function answerOf(stream: ClientHttp2Stream): Promise<H2Answer> {
         text: got.text,
         length: got.length,
         digest: got.hash.digest('hex'),
-        code: stream.rstCode,
+        code: isWhole || (stream.rstCode ?? 0) !== 0 ? stream.rstCode : -1,
       }),
     );
   });

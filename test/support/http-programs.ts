@@ -36,26 +36,32 @@ export async function run(
   return { status, stdout, stderr };
 }
 
+/** A server that runs until it is stopped, or the test ends. */
+export interface StartedProgram {
+  readonly address: SocketAddress;
+  stop(): Promise<void>;
+}
+
 /** Starts a server in a folder of its own, and waits until it listens. */
 export async function startServer(
   t: Test,
   command: string,
   server: HttpServerProgram,
-): Promise<SocketAddress> {
+): Promise<StartedProgram> {
   const folder = mkdtempSync(join(tmpdir(), `ferrule-http-${process.pid}-`));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   return startProgram(t, command, (address) => {
     prepareServer(server, folder, address);
-    return server.args(folder);
+    return server.args(folder, address);
   });
 }
 
-/** Starts a server at an address that is free, and waits until it listens. It ends with the test. */
+/** Starts a server at an address that is free, and waits until it listens. */
 export async function startProgram(
   t: Test,
   command: string,
   args: (address: SocketAddress) => readonly string[],
-): Promise<SocketAddress> {
+): Promise<StartedProgram> {
   const address = at(`127.0.0.1:${await freePort()}`);
   const child = spawn(command, args(address), { stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
@@ -64,15 +70,16 @@ export async function startProgram(
       said += bytes;
     });
   const ended = once(child, 'close');
-  t.teardown(async () => {
+  const stop = async () => {
     child.kill('SIGTERM');
     await ended;
-  });
+  };
+  t.teardown(stop);
   await eventually(`${command} listens`, async () => {
     if (child.exitCode !== null) throw new Error(`${command} ended: ${said}`);
     return (await accepts(address.port)) || undefined;
   });
-  return address;
+  return { address, stop };
 }
 
 async function freePort(): Promise<number> {

@@ -13,7 +13,7 @@ import {
 
 /** One way. */
 export interface Route {
-  readonly name: 'outbound' | 'inbound' | 'both with mutual TLS' | 'both, multiplexed';
+  readonly name: 'outbound' | 'inbound' | 'both with mutual TLS' | 'multiplexed';
   /** Where clients connect. */
   readonly address: SocketAddress;
 }
@@ -83,7 +83,7 @@ export async function startRoutes(
       { name: 'outbound', address: outgoing.listeners[0] },
       { name: 'inbound', address: plain },
       { name: 'both with mutual TLS', address: outgoing.listeners[1] },
-      { name: 'both, multiplexed', address: sharedOut.listeners[0] },
+      { name: 'multiplexed', address: sharedOut.listeners[0] },
     ],
     outgoing,
     incoming,

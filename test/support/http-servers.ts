@@ -12,11 +12,11 @@ const SMALL_BYTES = 1_000;
 
 /** A server that answers `GET /file` and `GET /small` with a file and other paths with 404. */
 export interface HttpServerProgram {
-  readonly name: 'nginx' | 'Apache' | 'haproxy';
+  readonly name: 'nginx' | 'Apache' | 'haproxy' | 'nghttpd';
   /** The program, as `requirePeer` finds it. */
   readonly program: string;
   /** Its arguments, for the folder with the configuration in `server.conf`. */
-  readonly args: (folder: string) => readonly string[];
+  readonly args: (folder: string, address: SocketAddress) => readonly string[];
   /** Text of the configuration. */
   readonly configure: (folder: string, address: SocketAddress) => string;
   /** Its status for a POST of 1 MB to the file, of which it needs nothing. */

@@ -71,7 +71,7 @@ workers: 2
     'F:7: discovery[0].source: "dns" is not in this version (it has file discovery only); allowed: file',
     'F:8: discovery[1].path: is missing',
     'F:9: discovery[2]: must be a map of source, path, is "mesh.d" (in text SOURCE:PATH)',
-    'F:11: outbound: "lisen" is unknown; did you mean listen? Allowed here: listen, originalDst, requireIdentity, unknown, ' +
+    'F:11: outbound: "lisen" is unknown; did you mean listen? Allowed here: listen, originalDst, requireIdentity, multiplex, unknown, ' +
       'opaquePorts, discoveryTimeout, listeners',
     'F:12: outbound.listen[0]: must be an address and port of 1 to 65535, such as 127.0.0.1:4140 or "[::1]:4140", ' +
       'is "127.0.0.1:0"',

@@ -15,7 +15,7 @@ import {
   settings,
   windowUpdate,
 } from '../support/h2.ts';
-import { listOf, receive, startClient, startServer } from '../support/h2-session.ts';
+import { ClientWitness, listOf, receive, startClient, startServer } from '../support/h2-session.ts';
 
 const { noError, cancel, refusedStream } = H2_ERROR;
 
@@ -274,7 +274,7 @@ t.test('capacity: what the server says, told when it was missed', async (t) => {
   receive(session, settings([3, 0]));
   t.same(owner.news(), []);
   receive(session, settings([3, 1000]));
-  t.same(owner.news(), ['capacity 999']);
+  t.same(owner.news(), ['capacity 255'], 'no more than it wants');
 });
 
 t.test('GOAWAY: what the server has not processed can be sent again, the rest goes on', async (t) => {
@@ -304,4 +304,21 @@ t.test('a connection that is lost ends all streams, and says so once', async (t)
     'ended connection lost theirs: the connection was lost',
   ]);
   t.same(owner.frames(), []);
+});
+
+t.test('an owner may reset other streams when it hears of the end of one', async (t) => {
+  const owner = new ClientWitness();
+  const { session } = startClient({}, owner);
+  receive(session, settings([3, 10]));
+  const streams = ['a', 'b', 'c', 'd'].map((user) => session.open(user, listOf(GET), true));
+  const hear = owner.streamReset.bind(owner);
+  owner.streamReset = (own, stream, code, ours) => {
+    hear(own, stream, code, ours);
+    for (const other of streams) own.reset(other, cancel);
+  };
+  receive(session, goAway(3, noError));
+  const resets = owner.news().filter((line) => line.includes(' reset '));
+  t.same(resets, ['5 reset REFUSED_STREAM theirs']);
+  t.equal(session.streamCount, 0);
+  t.equal(session.isEnded, true);
 });

@@ -22,18 +22,32 @@ const MAX_INTERIMS = 32;
 export class ClientSession<T> extends Session<T> {
   private readonly owner: ClientOwner<ClientSession<T>, T>;
   private nextStream = 1;
-  /** What the owner last knew of `capacity`: there is some. */
-  private hadCapacity = true;
+  /** What the owner last knew: a stream can be opened, and what the server takes. */
+  private couldOpen = true;
+  private wasKnown = false;
 
   constructor(owner: ClientOwner<ClientSession<T>, T>, options: SessionOptions = DEFAULT_OPTIONS) {
     super(false, owner, options);
     this.owner = owner;
   }
 
-  /** Streams that `open` would accept now. */
+  /** How many more streams it takes, or probably will, before the server has said how many. */
   get capacity(): number {
     if (this.draining || this.nextStream > MAX_31_BITS) return 0;
-    return Math.max(0, this.peer.maxConcurrentStreams - this.streams.count);
+    return Math.max(
+      0,
+      Math.min(this.peer.maxConcurrentStreams, this.options.maxStreams) - this.streams.count,
+    );
+  }
+
+  /** The server has said how many streams it takes. */
+  get isKnown(): boolean {
+    return this.peer.known;
+  }
+
+  /** A stream may be opened now. One is sent to any server; more would be refused by those that take few. */
+  get canOpen(): boolean {
+    return this.capacity > 0 && (this.peer.known || this.streams.count === 0);
   }
 
   /** The server takes extended CONNECT (RFC 8441). */
@@ -52,11 +66,10 @@ export class ClientSession<T> extends Session<T> {
    * @param end there is no content
    */
   open(user: T, fields: FieldList, end: boolean): Stream<T> {
-    const { capacity } = this;
-    if (capacity === 0) throw new Error('the server takes no more streams');
-    if (capacity === 1) this.hadCapacity = false;
+    if (this.capacity === 0) throw new Error('the server takes no more streams');
     const stream = this.newStream(this.nextStream, methodOf(fields), this.owner.nowMs());
     this.nextStream += 2;
+    if (!this.canOpen) this.couldOpen = false;
     stream.user = user;
     stream.headSent = true;
     stream.localDone = end;
@@ -93,17 +106,19 @@ export class ClientSession<T> extends Session<T> {
 
   protected refuseAbove(lastStream: number): void {
     for (const stream of this.streams.all()) {
-      if (stream.id <= lastStream) continue;
+      if (stream.id <= lastStream || stream.closed) continue;
       this.closeStream(stream, ENDED.unknown);
       this.owner.streamReset(this, stream, REFUSED_STREAM, false);
     }
   }
 
   protected settle(): void {
-    const hasCapacity = this.capacity > 0;
-    if (hasCapacity === this.hadCapacity) return;
-    this.hadCapacity = hasCapacity;
-    if (!this.isEnded && (hasCapacity || this.draining)) this.owner.capacityChanged(this);
+    const { canOpen, couldOpen, isKnown, wasKnown } = this;
+    this.couldOpen = canOpen;
+    this.wasKnown = isKnown;
+    // Who waited for what the server would say is also told when it was nothing good.
+    const isTold = canOpen === couldOpen ? isKnown !== wasKnown && !canOpen : canOpen || this.draining;
+    if (isTold && !this.isEnded) this.owner.capacityChanged(this);
   }
 
   private response(stream: Stream<T>, end: boolean, limit: number): void {

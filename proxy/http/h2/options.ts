@@ -27,7 +27,7 @@ export const DEFAULT_WINDOWS: WindowSizes = {
 /** Limits of a session, and what its peer may do. */
 export interface SessionOptions {
   readonly windows: WindowSizes;
-  /** Streams that a client may have open at once. */
+  /** Streams that may be open at once: what a client is told, and what a server is asked to take at most. */
   readonly maxStreams: number;
   /** SETTINGS_MAX_FRAME_SIZE: at least 16,384. */
   readonly maxFrameBytes: number;
@@ -44,4 +44,14 @@ export const DEFAULT_OPTIONS: SessionOptions = {
   maxFrameBytes: MIN_FRAME_SIZE,
   extendedConnect: true,
   keepMesh: false,
+};
+
+/**
+ * For connections to endpoints, which many clients share: no number of readers that stand still may use up the connection's window
+ * for the others. 128 streams hold 8 MB, and 8 MB more in windows that have grown. Most servers take as many streams or fewer.
+ */
+export const SHARED_OPTIONS: SessionOptions = {
+  ...DEFAULT_OPTIONS,
+  windows: { ...DEFAULT_WINDOWS, maxHeldBytes: 16 << 20 },
+  maxStreams: 128,
 };

@@ -118,10 +118,11 @@ export class ServerSession<T> extends Session<T> {
     const tooLarge = isTooLarge(problem);
     if (tooLarge) stream.remoteDone = end;
     this.owner.requestProblem(this, stream, problem);
-    if (stream.closed) return;
-    const isAnswered = stream.localDone;
-    this.output.rstStream(stream.id, tooLarge ? (isAnswered ? NO_ERROR : CALM) : PROTOCOL_ERROR);
-    this.closeStream(stream, ENDED.unknown);
+    if (!stream.closed) {
+      const code = stream.localDone ? NO_ERROR : CALM;
+      this.output.rstStream(stream.id, tooLarge ? code : PROTOCOL_ERROR);
+      this.closeStream(stream, ENDED.unknown);
+    }
     if (!tooLarge) this.chargeReset(0);
     this.finishIfDone();
   }

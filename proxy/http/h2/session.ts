@@ -195,7 +195,8 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     if (this.sending.blocked) return;
     for (const stream of this.streams.all()) {
       const isStalled = stream.waiting !== WAITING.no && ((sinceMs - stream.waitingSinceMs) | 0) > 0;
-      if (isStalled) this.streamError(stream, H2_ERROR.cancel, H2_PROBLEM.stalled);
+      // Its owner may have reset it when it heard of another.
+      if (isStalled && !stream.closed) this.streamError(stream, H2_ERROR.cancel, H2_PROBLEM.stalled);
     }
   }
 
@@ -325,8 +326,9 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
 
   goAway(lastStream: number, code: number, debug: string): void {
     this.charge(1);
-    this.refuseAbove(lastStream);
+    // Before anybody hears of it, who might open another stream for what was refused.
     this.draining = true;
+    this.refuseAbove(lastStream);
     this.finishing = true;
     this.peerWentAway = true;
     this.finishReason = `the peer said GOAWAY (${errorName(code)}${debug === '' ? '' : `: ${debug}`})`;
@@ -487,6 +489,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.endIsOurs = ours;
     if (code !== H2_ERROR.connectionLost) this.output.goAway(this.lastProcessed(), code, reason);
     for (const stream of this.streams.all()) {
+      if (stream.closed) continue;
       this.closeStream(stream, ENDED.unknown);
       this.listener.streamReset(this, stream, code, ours);
     }

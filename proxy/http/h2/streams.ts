@@ -25,7 +25,8 @@ export class Streams<T> {
   /** Streams that are open. */
   count = 0;
   private places: (Stream<T> | undefined)[] = new Array<Stream<T> | undefined>(FIRST_PLACES).fill(undefined);
-  private readonly crowded = new Map<number, Stream<T>>();
+  /** Those who found their places taken. */
+  private crowded: Map<number, Stream<T>> | undefined = undefined;
   /** Of the last streams that have ended: their numbers and how. */
   private readonly pastIds: number[] = [];
   private readonly pastHow: number[] = [];
@@ -35,7 +36,7 @@ export class Streams<T> {
   get(id: number): Stream<T> | undefined {
     const stream = this.places[(id >> 1) & (this.places.length - 1)];
     if (stream !== undefined && stream.id === id) return stream;
-    return this.crowded.size === 0 ? undefined : this.crowded.get(id);
+    return this.crowded?.get(id);
   }
 
   add(stream: Stream<T>): void {
@@ -49,7 +50,7 @@ export class Streams<T> {
     const { id } = stream;
     const at = (id >> 1) & (this.places.length - 1);
     if (this.places[at] === stream) this.places[at] = undefined;
-    else this.crowded.delete(id);
+    else this.crowded?.delete(id);
     this.count--;
     this.pastIds[this.pastAt] = id;
     this.pastHow[this.pastAt] = how;
@@ -62,21 +63,25 @@ export class Streams<T> {
     return at < 0 ? ENDED.unknown : this.pastHow[at];
   }
 
-  /** All that are open now. */
+  /** All that are open now; some may have been closed when a caller comes to them who tells anybody of the others. */
   all(): Stream<T>[] {
-    return [...this.places.filter((stream) => stream !== undefined), ...this.crowded.values()];
+    return [...this.places.filter((stream) => stream !== undefined), ...(this.crowded?.values() ?? [])];
   }
 
   private place(stream: Stream<T>): void {
     const at = (stream.id >> 1) & (this.places.length - 1);
-    if (this.places[at] === undefined) this.places[at] = stream;
-    else this.crowded.set(stream.id, stream);
+    if (this.places[at] === undefined) {
+      this.places[at] = stream;
+      return;
+    }
+    this.crowded ??= new Map();
+    this.crowded.set(stream.id, stream);
   }
 
   private grow(): void {
     const streams = this.all();
     this.places = new Array<Stream<T> | undefined>(2 * this.places.length).fill(undefined);
-    this.crowded.clear();
+    this.crowded = undefined;
     for (const stream of streams) this.place(stream);
   }
 }
