@@ -36,14 +36,21 @@ export const peer: Peer = {
   role: 'subject',
   probe: probeFerrule,
   one: (route) => launchOne(route, { isOpaque: true }),
-  pair: pairOf(true),
+  pair: pairOf({ isOpaque: true }),
   http: (route) => launchOne(route, {}),
-  httpPair: pairOf(false),
+  // HTTP/1 all the way, as rivals are set.
+  httpPair: pairOf({ multiplex: false }),
   balance: (route) => launchOne(route, {}),
   h2: (route) => launchOne(route, {}),
-  h2Pair: pairOf(false),
-  httpOverH2: pairOf(false),
+  h2Pair: pairOf({}),
+  httpOverH2: pairOf({}),
 };
+
+/** How its ports take what comes, where that is not what they do by default. */
+interface Ports {
+  readonly isOpaque?: boolean;
+  readonly multiplex?: boolean;
+}
 
 /** Starts one between clients and the mesh. */
 export function launchOne(
@@ -51,21 +58,23 @@ export function launchOne(
   { isOpaque = false, annotations }: { readonly isOpaque?: boolean; readonly annotations?: string },
 ): Launch {
   const ofService = annotations === undefined ? '' : `, annotations: { ${annotations} }`;
-  return launch(route, outbound(route, isOpaque), { 'mesh.d/backend.yaml': resources(route, ofService, '') });
+  return launch(route, outbound(route, { isOpaque }), {
+    'mesh.d/backend.yaml': resources(route, ofService, ''),
+  });
 }
 
-function pairOf(isOpaque: boolean): PairLaunch {
+function pairOf(ports: Ports): PairLaunch {
   return {
     // What a node of ours and one of ours agree on, with nothing configured.
     group: 'X25519MLKEM768',
     client: (route, own, server) => {
       const ofSlice = `, annotations: { ferrule.dev/identity: "${server.spiffe}" }`;
-      return launch(route, outbound(route, isOpaque) + IDENTITY, {
+      return launch(route, outbound(route, ports) + IDENTITY, {
         ...identityFiles(own),
         'mesh.d/backend.yaml': resources(route, '', ofSlice),
       });
     },
-    server: (route, own) => launch(route, inbound(route, isOpaque) + IDENTITY, identityFiles(own)),
+    server: (route, own) => launch(route, inbound(route, ports) + IDENTITY, identityFiles(own)),
   };
 }
 
@@ -92,18 +101,19 @@ log: { level: warn }
 }
 
 /** From the application to the mesh. */
-function outbound(route: Route, isOpaque: boolean): string {
+function outbound(route: Route, { isOpaque = false, multiplex = true }: Ports): string {
   return `
 discovery: [ { source: file, path: ./mesh.d } ]
 outbound:
-  listen: []${isOpaque ? `\n  opaquePorts: [ ${SERVICE_PORT} ]` : ''}
+  listen: []
+  multiplex: ${multiplex}${isOpaque ? `\n  opaquePorts: [ ${SERVICE_PORT} ]` : ''}
   listeners: [ { listen: 127.0.0.1:${route.listenPort}, service: "backend.bench:${SERVICE_PORT}" } ]
 inbound: { listen: [] }
 `;
 }
 
 /** From the mesh to the application. */
-function inbound(route: Route, isOpaque: boolean): string {
+function inbound(route: Route, { isOpaque = false }: Ports): string {
   const { listenPort, backendPort } = route;
   return `
 outbound: { listen: [] }
