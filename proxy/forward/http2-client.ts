@@ -185,6 +185,7 @@ export class Http2Client
     lineOptions.framing = exchange.requestFraming;
     lineOptions.contentLength = exchange.requestLength;
     lineOptions.connection = CONNECTION.none;
+    lineOptions.extra = this.own?.lines ?? null;
     const at = engine.reserve(fieldsRoom(exchange.fields, lineOptions));
     const end = writeRequestFields(exchange.fields, lineOptions, engine.slab, at);
     engine.sendBuilt(socket, end);

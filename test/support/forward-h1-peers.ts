@@ -12,6 +12,7 @@ import {
   type Call,
   type ClientPeer,
   checkBody,
+  OWN_FIELD,
   parsePath,
   type ServerPeer,
   type Service,
@@ -157,6 +158,11 @@ export class H1ServerPeer extends H1Peer implements ServerPeer {
   readonly services: Service[] = [];
   private current: Service | undefined;
 
+  constructor() {
+    super();
+    this.head.keepMesh = true;
+  }
+
   leave(): void {
     if (this.current === undefined || this.current.over) this.leaves = true;
   }
@@ -197,6 +203,8 @@ export class H1ServerPeer extends H1Peer implements ServerPeer {
 
   protected begin(): void {
     const { bytes, pathStart, pathEnd } = this.head;
+    if (this.head.find(Buffer.from(OWN_FIELD[0])) < 0)
+      throw new Error(`a request comes without ${OWN_FIELD[0]}`);
     this.current = parsePath(Buffer.from(bytes.subarray(pathStart, pathEnd)).toString('latin1'));
     this.services.push(this.current);
   }

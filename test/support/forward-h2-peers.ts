@@ -3,13 +3,14 @@ import { ClientSession } from '../../proxy/http/h2/client-session.ts';
 import type { FieldList } from '../../proxy/http/h2/field.ts';
 import { H2_ERROR, MAX_31_BITS } from '../../proxy/http/h2/frames.ts';
 import type { H2Head } from '../../proxy/http/h2/head.ts';
+import { DEFAULT_OPTIONS } from '../../proxy/http/h2/options.ts';
 import type { ClientOwner, ServerOwner } from '../../proxy/http/h2/owner.ts';
 import { ServerSession } from '../../proxy/http/h2/server-session.ts';
 import type { Session } from '../../proxy/http/h2/session.ts';
 import type { Stream } from '../../proxy/http/h2/stream.ts';
 import type { Call, ClientPeer, ServerPeer, Service } from './forward-peers.ts';
-import { answered, bodyBytes, checkBody, parsePath } from './forward-peers.ts';
-import { goAway, join } from './h2.ts';
+import { answered, bodyBytes, checkBody, OWN_FIELD, parsePath } from './forward-peers.ts';
+import { goAway, join, plainFields } from './h2.ts';
 import { listOf } from './h2-session.ts';
 
 /** What both ends have in common. */
@@ -178,7 +179,7 @@ export class H2ServerPeer
 
   constructor(clock: () => number) {
     super(clock);
-    this.session = new ServerSession<StreamService>(this);
+    this.session = new ServerSession<StreamService>(this, { ...DEFAULT_OPTIONS, keepMesh: true });
     this.session.start();
     this.session.flush();
   }
@@ -234,6 +235,9 @@ export class H2ServerPeer
     end: boolean,
   ): void {
     const service: StreamService = parsePath(Buffer.from(head.path!.value).toString('latin1'));
+    if (!plainFields(head.fields).some(([name, value]) => name === OWN_FIELD[0] && value === OWN_FIELD[1])) {
+      throw new Error(`request ${service.id} comes without ${OWN_FIELD[0]}`);
+    }
     service.stream = stream;
     service.over = stream.id > this.lastServed;
     stream.user = service;

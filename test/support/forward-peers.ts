@@ -76,6 +76,9 @@ export interface ServerPeer extends Peer {
   consume(service: Service): void;
 }
 
+/** What the proxy adds to every request. */
+export const OWN_FIELD = ['l5d-client-id', 'web.test'] as const;
+
 /** The path of a request with such bodies. */
 export function pathOf(id: number, requestLength: number, length: number, hasTrailers: boolean): string {
   return `/${id}/${requestLength}/${length}/${hasTrailers ? 1 : 0}`;

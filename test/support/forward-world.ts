@@ -7,17 +7,27 @@ import type { PeerAddress } from '../../proxy/core/address.ts';
 import { Dialler } from '../../proxy/forward/dial.ts';
 import { HttpForward } from '../../proxy/forward/http.ts';
 import type { AnyUpstream } from '../../proxy/forward/upstream.ts';
+import { OwnFields } from '../../proxy/http/h2/own-fields.ts';
 import { NO_BYTES, ProxyConnection } from '../../proxy/model/connection.ts';
 import type { Endpoint } from '../../proxy/model/endpoint.ts';
 import type { Engine } from '../../proxy/native/engine.ts';
 import { createEndpoint, seeded, snapshots } from './balance.ts';
 import { at } from './engine.ts';
 import { FakeEngine, type FakeSocket } from './forward-engine.ts';
-import { type Call, type ClientPeer, MOST_BODY, pathOf, type ServerPeer } from './forward-peers.ts';
+import {
+  type Call,
+  type ClientPeer,
+  MOST_BODY,
+  OWN_FIELD,
+  pathOf,
+  type ServerPeer,
+} from './forward-peers.ts';
 import { testSlab } from './slab.ts';
 
 const ECONNREFUSED = 111;
 const ECONNRESET = 104;
+
+const OWN = new OwnFields([OWN_FIELD]);
 
 /** Which sides speak what. */
 export interface Cast {
@@ -25,7 +35,8 @@ export interface Cast {
   readonly server: (clock: () => number) => ServerPeer;
 }
 
-interface ClientEnd {
+/** A client's connection. */
+export interface ClientEnd {
   readonly peer: ClientPeer;
   readonly connection: ProxyConnection;
 }
@@ -92,6 +103,21 @@ export class World {
     return this.calls.slice(from).filter(({ outcome, status }) => outcome !== 'answered' || status !== 200);
   }
 
+  /** Everything that a client has sent arrives, and nothing else happens. */
+  arrive(client: ClientEnd): void {
+    this.toProxy(this.engine.sockets.get(client.connection.client)!, 65_536);
+    this.run();
+  }
+
+  /** The connections to all servers are lost. `bytes`: the kernel took so many more before. */
+  loseServers(bytes: number): void {
+    for (const id of [...this.servers.keys()]) {
+      this.engine.take(this.engine.sockets.get(id)!, bytes);
+      this.losePeer(id);
+    }
+    this.run();
+  }
+
   /** All clients leave. */
   leave(): void {
     for (const id of this.clients.keys()) this.losePeer(id);
@@ -118,7 +144,7 @@ export class World {
     const peer = this.cast.client(this.clock);
     connection.held = NO_BYTES;
     this.clients.set(id, { peer, connection });
-    engine.batch(() => http.start(connection, peer.protocol, undefined));
+    engine.batch(() => http.start(connection, peer.protocol, OWN));
   }
 
   private readonly pickEndpoint = (tried: readonly Endpoint[]): Endpoint | undefined =>
