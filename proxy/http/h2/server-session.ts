@@ -5,8 +5,9 @@ import { H2_ERROR, MAX_31_BITS, SETTING } from './frames.ts';
 import { readRequest, startsWithPseudo } from './head.ts';
 import { DEFAULT_OPTIONS, type SessionOptions } from './options.ts';
 import type { ServerOwner } from './owner.ts';
+import { DRAIN_PING } from './pings.ts';
 import { H2_PROBLEM, isTooLarge, limitProblem } from './problems.ts';
-import { DRAIN_PING, Session, sharedHead } from './session.ts';
+import { Session, sharedHead } from './session.ts';
 import type { Stream } from './stream.ts';
 import { ENDED } from './streams.ts';
 

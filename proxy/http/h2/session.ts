@@ -2,7 +2,6 @@
  * One HTTP/2 connection without its socket (RFC 9113): bytes in, calls of its owner; calls of its owner, bytes out. What clients
  * and servers have in common; what they do not is in client-session.ts and server-session.ts.
  */
-import { latin1 } from '../bytes.ts';
 import { MAX_HEAD_BYTES } from '../problems.ts';
 import { Budgets } from './budgets.ts';
 import type { FieldList } from './field.ts';
@@ -13,6 +12,7 @@ import { type FrameEvents, Incoming, MAX_DEBUG_BYTES } from './incoming.ts';
 import type { SessionOptions } from './options.ts';
 import { Output, type OutputSink } from './output.ts';
 import type { SessionOwner } from './owner.ts';
+import { DRAIN_PING, isPing, KEEP_ALIVE_PING } from './pings.ts';
 import { H2_PROBLEM } from './problems.ts';
 import { Receiving } from './receiving.ts';
 import { Sending, type SendingSink } from './sending.ts';
@@ -32,11 +32,6 @@ const MAX_BLOCKED_REPLIES = 4096;
 
 /** Shorter content that a small window forces upon us earns the peer nothing (CVE-2019-9511). */
 const MIN_USEFUL_BYTES = 256;
-
-/** Payloads of our pings: what they are for. */
-const KEEP_ALIVE = latin1('ferrule1');
-/** Also sent by servers that drain. */
-export const DRAIN_PING: Uint8Array = latin1('ferrule2');
 
 /** What every message of this thread is decoded to and judged in: it is done with when an owner has heard of it. */
 export const sharedHead: H2Head = new H2Head();
@@ -182,7 +177,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
 
   /** Asks for a sign of life: `pong`. */
   sendPing(): void {
-    if (!this.isEnded) this.output.ping(KEEP_ALIVE, 0, false);
+    if (!this.isEnded) this.output.ping(KEEP_ALIVE_PING, 0, false);
   }
 
   /** Ends at once, with a GOAWAY that says why. */
@@ -319,8 +314,8 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     if (!ack) {
       this.output.ping(bytes, from, true);
       this.replied();
-    } else if (isSame(bytes, from, KEEP_ALIVE)) this.listener.pong(this);
-    else if (isSame(bytes, from, DRAIN_PING)) this.drainAcknowledged();
+    } else if (isPing(bytes, from, KEEP_ALIVE_PING)) this.listener.pong(this);
+    else if (isPing(bytes, from, DRAIN_PING)) this.drainAcknowledged();
     this.charge(1);
   }
 
@@ -500,9 +495,4 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.endTold = true;
     this.listener.ended(this, this.endCode, this.endReason, this.endIsOurs);
   }
-}
-
-function isSame(bytes: Uint8Array, from: number, word: Uint8Array): boolean {
-  for (let i = 0; i < word.length; i++) if (bytes[from + i] !== word[i]) return false;
-  return true;
 }
