@@ -127,7 +127,7 @@ export class Dialler {
     endpoint.letGo();
     return {
       errno: why,
-      detail: `${endpoint.address}: ${upstreamFault?.detail ?? errnoName(errno)}`,
+      detail: `${endpoint.address}: ${upstreamFault?.detail ?? (errno === 0 ? 'closed' : errnoName(errno))}`,
       reason: upstreamFault === undefined ? 'connect' : 'upstream_tls',
     };
   }

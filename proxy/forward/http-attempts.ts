@@ -180,7 +180,7 @@ export class HttpAttempts
       metrics.replayed(served > 0 ? 'closed_idle' : 'closed_before_response');
       return this.attempt(exchange, undefined, nowMs);
     }
-    this.owner.failed(exchange, 502, 'i/o', `${what}${whyLost(exchange)}`);
+    this.owner.failed(exchange, 502, 'i/o', `${what}${whyLost(exchange, unprocessed)}`);
   }
 
   answered(exchange: Exchange, carrier: Carrier, status: number): void {
@@ -329,7 +329,7 @@ export class HttpAttempts
 }
 
 /** Why a request that was lost is not sent again. */
-function whyLost({ idempotent, replayable, replays }: Exchange): string {
-  if (!idempotent) return '; the request may have been processed, and must not be sent twice';
+function whyLost({ idempotent, replayable, replays }: Exchange, unprocessed: boolean): string {
+  if (!idempotent && !unprocessed) return '; the request may have been processed, and must not be sent twice';
   return replayable ? `, ${replays} times in a row` : '; its body was too long to be kept and sent again';
 }

@@ -230,9 +230,10 @@ export class Http2Upstream
     const refused = code === H2_ERROR.refusedStream || !session.isPeerKnown;
     const unprocessed = isLost ? this.written <= carrier.handedBefore : refused;
     this.recycle(carrier);
-    const what = isLost
-      ? `the connection to ${endpoint.address} was lost (${this.howLost}) before a response came`
-      : `${endpoint.address} reset the stream (${errorName(code)})`;
+    let what = `${endpoint.address} reset the stream (${errorName(code)})`;
+    if (isLost) {
+      what = `the connection to ${endpoint.address} was lost (${this.howLost}) before a response came`;
+    } else if (ours) what = `the connection to ${endpoint.address} was given up (${errorName(code)})`;
     this.owner.streamLost(exchange, carrier, endpoint, what, unprocessed);
   }
 
@@ -307,7 +308,8 @@ export class Http2Upstream
   /** Requests that wait are not to wait for the end of those that are under way: some last for hours. */
   private turnAway(): void {
     const { endpoint, queue, session } = this;
-    const takesNone = !session.draining && session.streamCount === 0;
+    // One that was of no use to anybody: those who wait must not dial again and again.
+    const takesNone = session.streamCount === 0 && (!session.draining || this.served === 0);
     for (const carrier of queue.splice(0)) {
       const { exchange } = carrier;
       if (exchange === undefined || endpoint === undefined) continue;

@@ -1,15 +1,20 @@
 /** HTTP/2 connections that are lost, or not listened to any more: what becomes of requests, and of sockets. */
 import t from 'tap';
+import { H2_ERROR } from '../../proxy/http/h2/frames.ts';
 import { H2ClientPeer, H2ServerPeer } from '../support/forward-h2-peers.ts';
 import { type Call, pathOf } from '../support/forward-peers.ts';
 import { type ClientEnd, World } from '../support/forward-world.ts';
-import { bytesOf } from '../support/h2.ts';
+import { bytesOf, goAway, join } from '../support/h2.ts';
 
 /** One endpoint, and everybody behaves; requests are asked by hand. */
-function quietWorld(): { world: World; client: ClientEnd } {
+function quietWorld(change = (_server: H2ServerPeer) => {}): { world: World; client: ClientEnd } {
   const world = new World(1, {
     client: (clock) => new H2ClientPeer(clock),
-    server: (clock) => new H2ServerPeer(clock),
+    server: (clock) => {
+      const server = new H2ServerPeer(clock);
+      change(server);
+      return server;
+    },
   });
   world.endpoints = world.endpoints.slice(0, 1);
   world.settle();
@@ -70,4 +75,25 @@ t.test('a client that was told to leave and says nothing is cut off', async (t) 
     world.engine.batch(() => world.http.timedOut(client.connection));
     t.equal(socket.ending, expected);
   }
+});
+
+t.test('endpoints that leave at once are not dialled for every request that waits', async (t) => {
+  const { world, client } = quietWorld((server) => {
+    server.toProxy = join(server.toProxy, goAway(0, H2_ERROR.noError));
+  });
+  const calls = Array.from({ length: 50 }, () => post(world, client));
+  world.settle();
+  t.same(new Set(calls.map(({ status }) => status)), new Set([502]));
+  t.ok(world.upstreams.size <= 5, `${world.upstreams.size} connections`);
+  t.match(world.http.explain(undefined)[0].message, /takes no streams, 4 times in a row/);
+});
+
+t.test('endpoints that do not speak HTTP/2', async (t) => {
+  const { world, client } = quietWorld((server) => {
+    server.toProxy = bytesOf('HTTP/1.1 400 Bad Request\r\n\r\n');
+  });
+  const call = post(world, client);
+  world.settle();
+  t.equal(call.status, 502);
+  t.match(world.http.explain(undefined)[0].message, /the connection to 10\.0\.0\.1:80 was given up \(/);
 });
