@@ -268,6 +268,18 @@ t.test('heads that are longer than a frame go out in several, and come in again'
   t.match(client.owner.news(), [/^1 response :status=200 x=y{8000} .* END$/]);
 });
 
+t.test('SETTINGS_HEADER_TABLE_SIZE that goes down and up in one frame empties the table', async (t) => {
+  const { owner, session } = startServer();
+  receive(session, clientStart(), headers(1, GET));
+  receive(session, settings([SETTING.headerTableSize, 0], [SETTING.headerTableSize, 4096]));
+  owner.frames();
+  const stream = owner.streams.get(1);
+  if (stream !== undefined) session.sendHead(stream, OK, true);
+  session.flush();
+  const [{ payload }] = owner.frames();
+  t.same([...payload], [0x20, 0x3f, 0xe1, 0x1f, 0x88], 'two updates, and the status');
+});
+
 t.test('long payloads are sent from where they are, in order', async (t) => {
   const { owner, session } = startServer();
   receive(session, clientStart(), headers(1, GET));

@@ -200,6 +200,30 @@ t.test('the window of the connection is shared in turns, and nobody jumps the qu
   t.ok(content(owner.frames()).get(5) === 10);
 });
 
+t.test('a turn has an end, however often its stream sends, and is of no use to others', async (t) => {
+  const { owner, session } = senderWith(3, [SETTING.initialWindowSize, LARGEST]);
+  receive(session, windowUpdate(0, LARGEST - 65_535));
+  const piece = new Uint8Array(10_000);
+  session.setBlocked(true);
+  for (const id of [1, 3]) session.sendData(streamOf(owner, id), piece, 0, 10_000, false);
+  const accepted: [number, number][] = [];
+  owner.writable = (own, stream) => {
+    if (accepted.length > 3) return;
+    for (const id of [stream.id, stream.id, 5]) {
+      accepted.push([id, own.sendData(streamOf(owner, id), piece, 0, 10_000, false)]);
+    }
+  };
+  session.setBlocked(false);
+  t.same(accepted, [
+    [1, 10_000],
+    [1, 6384],
+    [5, 0],
+    [3, 10_000],
+    [3, 6384],
+    [5, 0],
+  ]);
+});
+
 t.test('a stream that is reset while it waits is passed over', async (t) => {
   const { owner, session } = senderWith(2);
   session.setBlocked(true);

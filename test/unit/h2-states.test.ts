@@ -322,3 +322,41 @@ t.test('an owner may reset other streams when it hears of the end of one', async
   t.equal(session.streamCount, 0);
   t.equal(session.isEnded, true);
 });
+
+t.test('the same when the connection ends', async (t) => {
+  const { owner, session } = startServer();
+  receive(session, clientStart(), headers(1, GET), headers(3, GET));
+  const hear = owner.streamReset.bind(owner);
+  owner.streamReset = (own, stream, code, ours) => {
+    hear(own, stream, code, ours);
+    for (const other of owner.streams.values()) own.reset(other, cancel);
+  };
+  session.disconnected();
+  const resets = owner.news().filter((line) => line.includes(' reset '));
+  t.same(resets, ['1 reset connection lost theirs']);
+  t.equal(session.streamCount, 0);
+});
+
+t.test('a stream that stays open for long, and all others that come and go', async (t) => {
+  const { owner, session } = startServer();
+  receive(session, clientStart(), headers(1, POST, false));
+  for (let id = 3; id < 1000; id += 2) {
+    receive(session, headers(id, POST, false), data(id, 'x', true));
+    t.equal(owner.news().at(-1), `${id} data x END`);
+    const stream = owner.streams.get(id);
+    if (stream !== undefined) session.sendHead(stream, OK, true);
+    t.equal(session.streamCount, 1);
+  }
+  receive(session, data(1, 'still here'));
+  t.same(owner.news(), ['1 data still here']);
+  // Its number is one of those that would have had the place of stream 1.
+  receive(
+    session,
+    headers(1025, POST, false),
+    rstStream(1025, cancel),
+    data(1025, 'late'),
+    headers(1027, GET),
+  );
+  t.match(owner.news(), [/^1025 request/, /^1025 reset CANCEL theirs/, /^1027 request/]);
+  t.equal(session.streamCount, 2);
+});

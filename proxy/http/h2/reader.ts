@@ -189,7 +189,6 @@ export class FrameReader {
 
   /** Keeps bytes until there are `wanted`. @returns behind those that were taken */
   private gather(bytes: Uint8Array, at: number, to: number, wanted: number): number {
-    if (at === to) return at;
     this.held ??= new Uint8Array(wanted);
     const stop = Math.min(to, at + wanted - this.heldBytes);
     this.held.set(bytes.subarray(at, stop), this.heldBytes);
