@@ -350,6 +350,7 @@ t.test('a stream that stays open for long, and all others that come and go', asy
   receive(session, data(1, 'still here'));
   t.same(owner.news(), ['1 data still here']);
   // Its number is one of those that would have had the place of stream 1.
+  owner.frames();
   receive(
     session,
     headers(1025, POST, false),
@@ -358,5 +359,10 @@ t.test('a stream that stays open for long, and all others that come and go', asy
     headers(1027, GET),
   );
   t.match(owner.news(), [/^1025 request/, /^1025 reset CANCEL theirs/, /^1027 request/]);
+  t.same(
+    owner.frames().map(describeFrame),
+    ['rstStream stream 1025 flags 0: STREAM_CLOSED'],
+    'it is forgotten',
+  );
   t.equal(session.streamCount, 2);
 });
