@@ -10,6 +10,12 @@ const VIRTUAL = '10.96.0.10';
 /** Of grpc-js, and of grpcio. */
 const PORTS = [50_051, 50_052] as const;
 
+/** Calls of a client that end with a status, as its cases are: UNKNOWN with a message, and UNIMPLEMENTED. */
+const ENDED: readonly (readonly [status: number, calls: number])[] = [
+  [2, 4],
+  [12, 2],
+];
+
 for (const security of SECURITIES) {
   t.test(security, async (t) => {
     const stacks = grpcStacks(t);
@@ -19,6 +25,7 @@ for (const security of SECURITIES) {
       return { name, ip: VIRTUAL, port: PORTS[index], endpoint: SERVER.v4 };
     });
     const sidecars = await startSidecars(t, mesh, security, services);
+    let runs = 0;
     for (const [index, server] of stacks.entries()) {
       await serve(mesh.server, PORTS[index], 'env', server.server(SERVER.v4, PORTS[index]));
       // How the sidecars find each other is no matter of who asks whom: one way with each server is enough.
@@ -26,7 +33,13 @@ for (const security of SECURITIES) {
       for (const client of clients) {
         const ran = exec(mesh.client, 'env', client.client(`${VIRTUAL}:${PORTS[index]}`));
         t.strictSame(outcomesOf(ran), ALL_RIGHT, `${client.name} with a server of ${server.name}`);
+        runs++;
       }
+    }
+    for (const sidecar of [sidecars.outgoing, sidecars.incoming]) {
+      const ended = (status: number) => sidecar.sum('response_total', `grpc_status="${status}"`);
+      for (const [status, count] of ENDED) t.equal(ended(status), runs * count, `status ${status}`);
+      t.ok(ended(0) > 300 * runs, 'the mixed calls and more');
     }
     sidecars.expectSecurity(t, stacks.length);
   });
