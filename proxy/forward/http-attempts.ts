@@ -155,8 +155,8 @@ export class HttpAttempts
     what: string,
     unprocessed: boolean,
   ): void {
-    // Who refuses a stream has too much to do, or is about to leave.
-    if (unprocessed) exchange.tried = [...exchange.tried, endpoint];
+    // Who refuses a stream has too much to do; who only ends a connection takes others, or refuses those too.
+    if (unprocessed && !carrier.upstream.session.draining) exchange.tried = [...exchange.tried, endpoint];
     this.lost(exchange, endpoint, carrier.served, what, unprocessed, carrier.upstream.metrics);
   }
 
