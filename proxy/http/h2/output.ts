@@ -25,7 +25,7 @@ const BUFFER_BYTES = 16_384;
 /** Buffers that are kept for the next connection: as many as have something to send in one batch, 1 MB of them at most. */
 const MOST_SPARE = 64;
 
-/** From this length on a payload is sent from where it is. Below, one send of header and payload costs less than two. */
+/** From this length on a payload is handed on from where it is, without a copy here. Below, one call for header and payload costs less. */
 const LEAST_PASSED = 8192;
 
 /** Up to this length a loop copies faster than a view is made (50 ns). */
