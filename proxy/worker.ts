@@ -415,7 +415,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     const nowMs = performance.now();
     this.inbound.evict(nowMs);
     this.outbound.evict(nowMs);
-    if (++this.sweeps % AUTHORITY_SWEEPS === 0) this.http.connections.sweep();
+    if (++this.sweeps % AUTHORITY_SWEEPS === 0) this.http.sweep();
     this.slab.sweep(nowMs);
   }
 }

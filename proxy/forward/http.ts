@@ -94,6 +94,12 @@ export class HttpForward {
     this.exchanges.logUnderWay(this.underWay());
   }
 
+  /** Lets go of what nobody asks for any more; about once a minute. */
+  sweep(): void {
+    this.connections.sweep();
+    for (const client of this.clients) if (client instanceof Http2Client) client.sweep();
+  }
+
   // --- clients
 
   /**

@@ -112,9 +112,13 @@ export class Http2Client
     const { session } = this;
     // It does not even fetch what ends the connection, or is not there any more.
     if (session.isEnded || this.isSilent()) return this.engine.reset(this.socket);
-    session.resetStalled(this.nowMs() - STALLED_MS);
     if (session.streamCount === 0 && this.nowMs() - session.receivedMs >= IDLE_MS) session.drain();
     this.watch();
+  }
+
+  /** Gives streams up that the client has left without a window for too long, whatever else it says; about once a minute. */
+  sweep(): void {
+    this.session.resetStalled(this.nowMs() - STALLED_MS);
   }
 
   ended(_session: Session, code: number): void {

@@ -197,7 +197,7 @@ export class World {
       const { sent, sentEnd, held } = call;
       peer.sendMore(call, 1e6, true);
       peer.consume(call);
-      busy ||= sent !== call.sent || sentEnd !== call.sentEnd || held > 0;
+      busy ||= sent !== call.sent || sentEnd !== call.sentEnd || held !== call.held;
     }
     return busy;
   }

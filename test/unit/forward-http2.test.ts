@@ -4,7 +4,7 @@ import { H2_ERROR } from '../../proxy/http/h2/frames.ts';
 import { H2ClientPeer, H2ServerPeer } from '../support/forward-h2-peers.ts';
 import { type Call, pathOf } from '../support/forward-peers.ts';
 import { type ClientEnd, World } from '../support/forward-world.ts';
-import { bytesOf, goAway, join } from '../support/h2.ts';
+import { bytesOf, goAway, join, ping } from '../support/h2.ts';
 
 /** One endpoint, and everybody behaves; requests are asked by hand. */
 function quietWorld(change = (_server: H2ServerPeer) => {}): { world: World; client: ClientEnd } {
@@ -22,11 +22,11 @@ function quietWorld(change = (_server: H2ServerPeer) => {}): { world: World; cli
   return { world, client };
 }
 
-function post(world: World, { peer }: ClientEnd): Call {
+function post(world: World, { peer }: ClientEnd, responseLength = 5): Call {
   const id = world.calls.length;
-  const bodies = { length: 0, hasTrailers: false, responseLength: 5 };
+  const bodies = { length: 0, hasTrailers: false, responseLength };
   const state = { sent: 0, sentEnd: false, got: 0, held: 0, status: 0, outcome: undefined };
-  const call: Call = { id, method: 'POST', path: pathOf(id, 0, 5, false), ...bodies, ...state };
+  const call: Call = { id, method: 'POST', path: pathOf(id, 0, responseLength, false), ...bodies, ...state };
   world.calls.push(call);
   peer.ask(call);
   return call;
@@ -75,6 +75,25 @@ t.test('a client that was told to leave and says nothing is cut off', async (t) 
     world.engine.batch(() => world.http.timedOut(client.connection));
     t.equal(socket.ending, expected);
   }
+});
+
+t.test('a client that keeps its connection alive and not its streams loses those', async (t) => {
+  const { world, client } = quietWorld();
+  const consume = client.peer.consume;
+  client.peer.consume = () => undefined;
+  const call = post(world, client, 150_000);
+  world.settle();
+  t.equal(call.outcome, undefined, 'it has no window');
+  for (const expected of [undefined, 'reset']) {
+    world.engine.ms += 200_000;
+    client.peer.toProxy = ping();
+    world.arrive(client);
+    world.engine.batch(() => world.http.sweep());
+    world.settle();
+    t.equal(call.outcome, expected);
+  }
+  client.peer.consume = consume;
+  t.strictSame(world.ask(), [], 'and nothing else');
 });
 
 t.test('endpoints that leave at once are not dialled for every request that waits', async (t) => {
