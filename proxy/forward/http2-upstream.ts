@@ -5,7 +5,7 @@ import { ClientSession } from '../http/h2/client-session.ts';
 import type { FieldList } from '../http/h2/field.ts';
 import { errorName, H2_ERROR } from '../http/h2/frames.ts';
 import type { H2Head } from '../http/h2/head.ts';
-import { SHARED_OPTIONS } from '../http/h2/options.ts';
+import { DEFAULT_OPTIONS } from '../http/h2/options.ts';
 import type { ClientOwner } from '../http/h2/owner.ts';
 import { describeH2Problem } from '../http/h2/problems.ts';
 import type { Stream } from '../http/h2/stream.ts';
@@ -123,7 +123,7 @@ export class Http2Upstream
     this.metrics = metrics;
     this.siblings = siblings;
     this.owner = owner;
-    this.session = new ClientSession<Http2Carrier>(this, { ...SHARED_OPTIONS, keepMesh });
+    this.session = new ClientSession<Http2Carrier>(this, { ...DEFAULT_OPTIONS, keepMesh });
   }
 
   get socket(): ConnectionId {

@@ -52,7 +52,7 @@ t.test('a server begins with SETTINGS, and opens the window of the connection', 
   session.flush();
   const [first, second, ...rest] = owner.frames();
   t.same(pairs(first), [
-    [SETTING.maxConcurrentStreams, 256],
+    [SETTING.maxConcurrentStreams, 128],
     [SETTING.enableConnectProtocol, 1],
     [SETTING.maxHeaderListSize, 65_536],
   ]);

@@ -274,7 +274,7 @@ t.test('capacity: what the server says, told when it was missed', async (t) => {
   receive(session, settings([3, 0]));
   t.same(owner.news(), []);
   receive(session, settings([3, 1000]));
-  t.same(owner.news(), ['capacity 255'], 'no more than it wants');
+  t.same(owner.news(), ['capacity 127'], 'no more than it wants');
 });
 
 t.test('GOAWAY: what the server has not processed can be sent again, the rest goes on', async (t) => {

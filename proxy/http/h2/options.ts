@@ -15,13 +15,15 @@ export interface WindowSizes {
 
 /**
  * A window of 64 KB is enough for 650 MB/s between neighbours, whose round trip is 0.1 ms, and 1 MB for 100 MB/s across a
- * continent (10 ms). 4 MB are 64 streams that hold all they can; one connection takes 5 MB at the most, with what is on its way.
+ * continent (10 ms). Connections to endpoints and between proxies carry the streams of many clients: however many readers stand still,
+ * they must not use up the window of the others. 128 streams hold 8 MB, and 8 MB more where windows have grown; one connection takes
+ * 17 MB at the most, with what is on its way.
  */
 export const DEFAULT_WINDOWS: WindowSizes = {
   streamWindowBytes: DEFAULT_WINDOW_BYTES,
   maxStreamWindowBytes: 1 << 20,
   connectionWindowBytes: 1 << 20,
-  maxHeldBytes: 4 << 20,
+  maxHeldBytes: 16 << 20,
 };
 
 /** Limits of a session, and what its peer may do. */
@@ -37,21 +39,14 @@ export interface SessionOptions {
   readonly keepMesh: boolean;
 }
 
-/** Twice the streams that most servers take (100 to 128); frames are not larger than all peers know how to send. */
+/**
+ * As many streams as most servers take (100 to 128), on either side: see DEFAULT_WINDOWS. Frames are not larger than all peers know how
+ * to send.
+ */
 export const DEFAULT_OPTIONS: SessionOptions = {
   windows: DEFAULT_WINDOWS,
-  maxStreams: 256,
+  maxStreams: 128,
   maxFrameBytes: MIN_FRAME_SIZE,
   extendedConnect: true,
   keepMesh: false,
-};
-
-/**
- * For connections to endpoints, which many clients share: no number of readers that stand still may use up the connection's window
- * for the others. 128 streams hold 8 MB, and 8 MB more in windows that have grown. Most servers take as many streams or fewer.
- */
-export const SHARED_OPTIONS: SessionOptions = {
-  ...DEFAULT_OPTIONS,
-  windows: { ...DEFAULT_WINDOWS, maxHeldBytes: 16 << 20 },
-  maxStreams: 128,
 };
