@@ -6,6 +6,8 @@ import { data, goAway, headers, rstStream } from '../support/h2.ts';
 import { type H2Answer, H2Client, type H2Handler, startH2Application } from '../support/h2-application.ts';
 import { serveH2 } from '../support/h2-wire.ts';
 import { pieces, streamDigest } from '../support/http-application.ts';
+import { type StartedProgram, startProgram } from '../support/http-programs.ts';
+import { requirePeer } from '../support/peers.ts';
 import { eventually, listenerFor, serviceYaml, startTestProxy, type TestProxy } from '../support/proxy.ts';
 
 /** Streams at once on one connection. */
@@ -43,16 +45,24 @@ function failures(answers: readonly H2Answer[]): string[] {
     .slice(0, 5);
 }
 
-/** GET and POST requests that follow each other on one connection until told to stop, so many at once. */
+/** One of many requests. */
+type Ask = (client: H2Client, own: number, n: number) => Promise<H2Answer>;
+
+const mixed: Ask = (client, own, n) => {
+  const path = `/${own}-${n}`;
+  return n % 2 === 0 ? client.get(path) : client.post(path, pieces(1_000));
+};
+
+/** Requests that follow each other on one connection until told to stop, many at once. */
 class Load {
   readonly answers: H2Answer[] = [];
   readonly client: H2Client;
   private readonly ended: Promise<unknown>;
   private stopping = false;
 
-  constructor(t: Test, proxy: TestProxy, atOnce = STREAMS) {
+  constructor(t: Test, proxy: TestProxy, ask = mixed) {
     this.client = new H2Client(t, proxy.listeners[0]);
-    this.ended = Promise.all(Array.from({ length: atOnce }, (_, own) => this.follow(own)));
+    this.ended = Promise.all(Array.from({ length: STREAMS }, (_, own) => this.follow(own, ask)));
   }
 
   /** Waits until `count` more requests are over. */
@@ -66,12 +76,8 @@ class Load {
     await this.ended;
   }
 
-  private async follow(own: number): Promise<void> {
-    for (let n = 0; !this.stopping; n++) {
-      const path = `/${own}-${n}`;
-      const asked = n % 2 === 0 ? this.client.get(path) : this.client.post(path, pieces(1_000));
-      this.answers.push(await asked);
-    }
+  private async follow(own: number, ask: Ask): Promise<void> {
+    for (let n = 0; !this.stopping; n++) this.answers.push(await ask(this.client, own, n));
   }
 }
 
@@ -129,6 +135,27 @@ t.test('a rolling restart of servers that say GOAWAY', async (t) => {
   t.strictSame(failures(load.answers), [], `${load.answers.length} requests, none of which fails`);
   const twice = all.flatMap(({ seen }) => [...seen.values()]).filter((count) => count > 1);
   t.strictSame(twice, [], 'none is sent twice');
+});
+
+t.test('a rolling restart of nghttpd, which just goes', async (t) => {
+  const nghttpd = requirePeer(t, 'nghttpd');
+  if (nghttpd === undefined) return;
+  const folder = t.testdir({ file: 'ok' });
+  const start = () =>
+    startProgram(t, nghttpd, ({ ip, port }) => ['--no-tls', '-a', String(ip), '-d', folder, String(port)]);
+  let servers: StartedProgram[] = await Promise.all([start(), start(), start()]);
+  const proxy = await startProxy(t, servers);
+  const load = new Load(t, proxy, (client) => client.get('/file'));
+  for (const old of [...servers]) {
+    await load.goOn(500);
+    await old.stop();
+    await load.goOn(200);
+    servers = [...servers.filter((server) => server !== old), await start()];
+    proxy.writeMesh('app.yaml', serviceYaml('app', servers));
+  }
+  await load.goOn(500);
+  await load.stop();
+  t.strictSame(failures(load.answers), [], `${load.answers.length} requests, none of which fails`);
 });
 
 t.test('what a server leaves undone at GOAWAY is done on another connection', async (t) => {
