@@ -54,35 +54,53 @@ async function messages(t: Test, client: H2Client): Promise<void> {
   t.equal(headers[':authority'], 'app.test');
 }
 
-/** Extended CONNECT (RFC 8441) is a stream like others: bytes both ways until both have ended. */
-async function tunnel(t: Test, client: H2Client): Promise<void> {
+/** CONNECT, extended (RFC 8441) or not, is a stream like others: bytes both ways until both sides have ended. */
+async function tunnels(t: Test, client: H2Client): Promise<void> {
   if (client.session.remoteSettings.enableConnectProtocol === undefined) {
     await once(client.session, 'remoteSettings');
   }
   t.equal(client.session.remoteSettings.enableConnectProtocol, true);
-  const head = { ':method': 'CONNECT', ':protocol': 'websocket', ':scheme': 'http', ':path': '/echo' };
-  const stream = client.session.request({ ...head, ':authority': 'app.default' });
-  const answered = answerOf(stream);
-  await once(stream, 'response');
-  for (let n = 0; n < 3; n++) {
-    const said = randomBytes(1_000);
-    stream.write(said);
-    const [heard] = await once(stream, 'data');
-    t.same(heard, said, 'what is said comes back while both sides are open');
+  const plain = { ':method': 'CONNECT', ':authority': 'app.default:80' };
+  const extended = { ...plain, ':protocol': 'websocket', ':scheme': 'http', ':path': '/echo' };
+  for (const head of [plain, extended]) {
+    const stream = client.session.request(head);
+    const answered = answerOf(stream);
+    await once(stream, 'response');
+    for (let n = 0; n < 3; n++) {
+      const said = randomBytes(1_000);
+      stream.write(said);
+      const [heard] = await once(stream, 'data');
+      t.same(heard, said, 'what is said comes back while both sides are open');
+    }
+    stream.end();
+    const { status, length, code } = await answered;
+    t.strictSame([status, length, code], [200, 3_000, 0]);
   }
-  stream.end();
-  const { status, length, code } = await answered;
-  t.strictSame([status, length, code], [200, 3_000, 0]);
+}
+
+/** Heads of several frames. */
+async function longHeads(t: Test, client: H2Client): Promise<void> {
+  const long = randomBytes(20_000).toString('hex');
+  const many = Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`x-${n}`, `${n}`]));
+  for (const fields of [{ 'x-long': long }, many]) {
+    const { headers } = JSON.parse((await client.get('/digest', fields)).text);
+    t.match(headers, fields, 'a long head arrives');
+  }
+  const refused = await client.get('/digest', { 'x-long': `${long}${long}` });
+  t.equal(refused.status, 431, 'one over the limit is refused');
 }
 
 t.test('every message arrives as it was sent', async (t) => {
-  const application = await startH2Application(t, undefined, { settings: { enableConnectProtocol: true } });
+  const application = await startH2Application(t, undefined, {
+    settings: { enableConnectProtocol: true, maxHeaderListSize: 70_000 },
+  });
   const { routes, idle } = await startRoutes(t, application.address);
   for (const { name, address } of routes) {
     await t.test(name, async (t) => {
-      const client = new H2Client(t, address);
+      const client = new H2Client(t, address, { maxSendHeaderBlockLength: 200_000 });
       await messages(t, client);
-      await tunnel(t, client);
+      await tunnels(t, client);
+      await longHeads(t, client);
       await bodies(t, client, SIZES);
       client.session.close();
       await client.closed();

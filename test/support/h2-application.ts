@@ -82,13 +82,13 @@ export async function startH2Application(
 }
 
 /**
- * `/echo` sends the request's body back as it comes; `/digest` its checksum, trailers and head as JSON; `/body?n=` a body; `/status?n=`
+ * `/echo`, and CONNECT, sends the request's body back as it comes; `/digest` its checksum, trailers and head as JSON; `/body?n=` a body; `/status?n=`
  * a status without one; `/trailers` trailers; `/hints` two interim responses first; everything else a text.
  */
 export function answerStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
   const { pathname, searchParams } = new URL(String(headers[':path'] ?? '/connect'), 'http://x');
   const n = Number(searchParams.get('n') ?? 0);
-  if (pathname === '/echo') {
+  if (pathname === '/echo' || pathname === '/connect') {
     stream.respond({ ':status': 200 });
     return void stream.pipe(stream);
   }
