@@ -2,12 +2,16 @@
  * What becomes of requests, whatever protocols carry them: each is recorded, sent, counted, logged, and answered by the endpoint
  * or by the proxy.
  */
+import { LineBudget } from '../core/line-budget.ts';
+import { log } from '../core/log.ts';
+import { errorName, H2_ERROR } from '../http/h2/frames.ts';
 import type { H2Head } from '../http/h2/head.ts';
 import type { Head } from '../http/head.ts';
 import type { HttpErrorReason, HttpWorkerMetrics } from '../metrics/http-worker.ts';
 import type { MetricsSlab } from '../metrics/slab.ts';
-import type { ProxyConnection } from '../model/connection.ts';
+import type { Direction, ProxyConnection } from '../model/connection.ts';
 import type { Decision } from '../model/decision.ts';
+import type { Endpoint } from '../model/endpoint.ts';
 import type { Exchange } from '../model/exchange.ts';
 import { type DecisionOutcome, type Explanation, LATEST } from '../model/explanation.ts';
 import type { Side } from '../model/messages.ts';
@@ -44,6 +48,7 @@ export class Exchanges implements AttemptsOwner {
   private readonly metrics: HttpWorkerMetrics;
   private readonly owner: ExchangesOwner;
   private readonly decisions: Decisions;
+  private readonly lines = new LineBudget();
 
   constructor(
     engine: Engine,
@@ -127,6 +132,29 @@ export class Exchanges implements AttemptsOwner {
     exchange.responseBody.content = exchange.client.answer(exchange, answer);
     this.unanswered(exchange, 'refused');
     exchange.client.finished(exchange);
+  }
+
+  endpointFailed({ address, series }: Endpoint, code: number, reason: string, ours: boolean): void {
+    const direction = series.labels.direction === 'inbound' ? 'inbound' : 'outbound';
+    this.sessionEnded(direction, 'dst', address.toString(), code, reason, ours);
+  }
+
+  /** An HTTP/2 connection has ended. `peer`: a client is `src`, an endpoint `dst`; for the rest see `SessionOwner.ended`. */
+  sessionEnded(
+    direction: Direction,
+    peer: 'src' | 'dst',
+    address: string,
+    code: number,
+    reason: string,
+    ours: boolean,
+  ): void {
+    if (code === H2_ERROR.noError || code === H2_ERROR.connectionLost) return;
+    const error = errorName(code);
+    this.metrics.connectionFailed(direction, peer, error, ours ? 'us' : 'peer');
+    const line = this.lines.take(peer);
+    if (line === undefined) return;
+    const message = ours ? 'an HTTP/2 connection was given up' : 'a peer gave an HTTP/2 connection up';
+    log.warn(message, { direction, peer: address, error, reason, ...line });
   }
 
   /** What people ask for a decision by. */

@@ -11,7 +11,7 @@ import type { MetricsSlab } from '../metrics/slab.ts';
 import { NO_ENDPOINTS } from '../model/connection.ts';
 import type { Decision } from '../model/decision.ts';
 import type { Endpoint } from '../model/endpoint.ts';
-import type { Carrier, Exchange } from '../model/exchange.ts';
+import type { Carrier, Exchange, RequestFate } from '../model/exchange.ts';
 import type { EndpointPicker } from '../model/pick.ts';
 import type { Engine } from '../native/engine.ts';
 import type { DialFailure, Dialler } from './dial.ts';
@@ -50,6 +50,8 @@ export interface AttemptsOwner {
   responded(exchange: Exchange): void;
   /** Client and endpoint have agreed on another protocol. */
   switched(exchange: Exchange): void;
+  /** An HTTP/2 connection to an endpoint has ended; see `SessionOwner.ended`. */
+  endpointFailed(endpoint: Endpoint, code: number, reason: string, ours: boolean): void;
   /** The response broke off in the middle. */
   brokenOff(exchange: Exchange, why: string): void;
 }
@@ -130,6 +132,10 @@ export class HttpAttempts
     this.send(exchange, carrier);
   }
 
+  sessionEnded(endpoint: Endpoint, code: number, reason: string, ours: boolean): void {
+    this.owner.endpointFailed(endpoint, code, reason, ours);
+  }
+
   turnedAway(exchange: Exchange, endpoint: Endpoint): void {
     this.detach(exchange, endpoint);
     exchange.decision?.attempted('not reached', `${endpoint.address}: its connection takes no more streams`);
@@ -145,7 +151,8 @@ export class HttpAttempts
   ): void {
     const { served, pool } = upstream;
     const what = `the connection to ${endpoint.address} was lost (${errno === 0 ? 'closed' : errnoName(errno)}) before a response came`;
-    this.lost(exchange, endpoint, served, what, written <= upstream.handedBefore, pool.metrics);
+    const fate = written <= upstream.handedBefore ? 'unprocessed' : 'unknown';
+    this.lost(exchange, endpoint, served, what, fate, pool.metrics);
   }
 
   streamLost(
@@ -153,11 +160,12 @@ export class HttpAttempts
     carrier: Http2Carrier,
     endpoint: Endpoint,
     what: string,
-    unprocessed: boolean,
+    fate: RequestFate,
   ): void {
     // Who refuses a stream has too much to do; who only ends a connection takes others, or refuses those too.
-    if (unprocessed && !carrier.upstream.session.draining) exchange.tried = [...exchange.tried, endpoint];
-    this.lost(exchange, endpoint, carrier.served, what, unprocessed, carrier.upstream.metrics);
+    if (fate === 'unprocessed' && !carrier.upstream.session.draining)
+      exchange.tried = [...exchange.tried, endpoint];
+    this.lost(exchange, endpoint, carrier.served, what, fate, carrier.upstream.metrics);
   }
 
   /** Its carrier is gone before there was a whole response. `served`: exchanges that the connection had carried before. */
@@ -166,7 +174,7 @@ export class HttpAttempts
     endpoint: Endpoint,
     served: number,
     what: string,
-    unprocessed: boolean,
+    fate: RequestFate,
     metrics: HttpPoolSeries,
   ): void {
     this.detach(exchange, endpoint);
@@ -175,12 +183,12 @@ export class HttpAttempts
     exchange.decision?.attempted('lost', what);
     // A kept connection that its server closed meanwhile says nothing of the endpoint.
     if (served === 0) endpoint.requestFailed(nowMs - exchange.attemptedMs, nowMs);
-    const again = exchange.replayable && (unprocessed || exchange.idempotent);
-    if (again && exchange.replays++ < MAX_REPLAYS) {
+    const mayRepeat = fate === 'unprocessed' || (fate === 'unknown' && exchange.idempotent);
+    if (mayRepeat && exchange.replayable && exchange.replays++ < MAX_REPLAYS) {
       metrics.replayed(served > 0 ? 'closed_idle' : 'closed_before_response');
       return this.attempt(exchange, undefined, nowMs);
     }
-    this.owner.failed(exchange, 502, 'i/o', `${what}${whyLost(exchange, unprocessed)}`);
+    this.owner.failed(exchange, 502, 'i/o', `${what}${whyLost(exchange, fate)}`);
   }
 
   answered(exchange: Exchange, carrier: Carrier, status: number): void {
@@ -329,7 +337,9 @@ export class HttpAttempts
 }
 
 /** Why a request that was lost is not sent again. */
-function whyLost({ idempotent, replayable, replays }: Exchange, unprocessed: boolean): string {
-  if (!idempotent && !unprocessed) return '; the request may have been processed, and must not be sent twice';
+function whyLost({ idempotent, replayable, replays }: Exchange, fate: RequestFate): string {
+  if (!idempotent && fate !== 'unprocessed')
+    return '; the request may have been processed, and must not be sent twice';
+  if (fate === 'given up') return '';
   return replayable ? `, ${replays} times in a row` : '; its body was too long to be kept and sent again';
 }

@@ -121,7 +121,9 @@ export class Http2Client
     this.session.resetStalled(this.nowMs() - STALLED_MS);
   }
 
-  ended(_session: Session, code: number): void {
+  ended(_session: Session, code: number, reason: string, ours: boolean): void {
+    const { direction, peer } = this.connection;
+    this.exchanges.sessionEnded(direction, 'src', peer.toString(), code, reason, ours);
     if (code !== H2_ERROR.connectionLost) this.engine.close(this.socket);
   }
 
@@ -249,7 +251,10 @@ export class Http2Client
     const { stream, grpc, method, json, decision } = exchange;
     if (stream === undefined) return 0;
     if (grpc) {
-      grpcAnswerFields(answer, GRPC_OF_REASON[decision?.error ?? 'unexpected'], outgoing);
+      // What the client sees: it knows no other status.
+      exchange.status = 200;
+      exchange.grpcStatus = GRPC_OF_REASON[decision?.error ?? 'unexpected'];
+      grpcAnswerFields(answer, exchange.grpcStatus, outgoing);
       session.sendHead(stream, outgoing, true);
       return 0;
     }
@@ -265,7 +270,8 @@ export class Http2Client
     if (stream === undefined) return;
     if (grpc && decision !== undefined) {
       const answer = { status: 0, message: why, decision: this.exchanges.idOf(decision) };
-      grpcTrailerFields(answer, GRPC_OF_REASON[decision.error ?? 'i/o'], outgoing);
+      exchange.grpcStatus = GRPC_OF_REASON[decision.error ?? 'i/o'];
+      grpcTrailerFields(answer, exchange.grpcStatus, outgoing);
       exchange.writer.end(outgoing);
       return this.finished(exchange);
     }

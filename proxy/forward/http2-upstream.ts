@@ -13,7 +13,7 @@ import { BODY } from '../http/head.ts';
 import type { HttpPoolSeries } from '../metrics/http-pool.ts';
 import type { UpstreamFault, UpstreamStage } from '../model/dialling.ts';
 import type { Endpoint } from '../model/endpoint.ts';
-import type { Carrier, EndpointSide, Exchange } from '../model/exchange.ts';
+import type { Carrier, EndpointSide, Exchange, RequestFate } from '../model/exchange.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 import { StreamWriter } from './http2-body.ts';
 import { Http2Socket } from './http2-socket.ts';
@@ -33,14 +33,16 @@ export interface Http2UpstreamOwner {
   responded(exchange: Exchange): void;
   /** The response cannot be understood. */
   spoiled(exchange: Exchange, carrier: Carrier, problem: string): void;
-  /** Its stream ended before its response did. `unprocessed`: the endpoint has done nothing for it. */
+  /** Its stream ended before its response did. */
   streamLost(
     exchange: Exchange,
     carrier: Http2Carrier,
     endpoint: Endpoint,
     what: string,
-    unprocessed: boolean,
+    fate: RequestFate,
   ): void;
+  /** A connection has ended; see `SessionOwner.ended`. */
+  sessionEnded(endpoint: Endpoint, code: number, reason: string, ours: boolean): void;
   /** Exchange and endpoint belong together no more. */
   detach(exchange: Exchange, endpoint: Endpoint | undefined): void;
   /** A request that waited for its connection can be sent. */
@@ -228,13 +230,14 @@ export class Http2Upstream
     const isLost = code === H2_ERROR.connectionLost;
     // Who answers in another protocol has understood nothing.
     const refused = code === H2_ERROR.refusedStream || !session.isPeerKnown;
-    const unprocessed = isLost ? this.written <= carrier.handedBefore : refused;
+    const undone = isLost ? this.written <= carrier.handedBefore : refused;
+    const fate = undone ? 'unprocessed' : isLost || ours ? 'unknown' : 'given up';
     this.recycle(carrier);
     let what = `${endpoint.address} reset the stream (${errorName(code)})`;
     if (isLost) {
       what = `the connection to ${endpoint.address} was lost (${this.howLost}) before a response came`;
     } else if (ours) what = `the connection to ${endpoint.address} was given up (${errorName(code)})`;
-    this.owner.streamLost(exchange, carrier, endpoint, what, unprocessed);
+    this.owner.streamLost(exchange, carrier, endpoint, what, fate);
   }
 
   writable(_session: Session, { user: carrier }: UpstreamStream): void {
@@ -300,7 +303,8 @@ export class Http2Upstream
     this.retire();
   }
 
-  ended(): void {
+  ended(_session: Session, code: number, reason: string, ours: boolean): void {
+    if (this.endpoint !== undefined) this.owner.sessionEnded(this.endpoint, code, reason, ours);
     this.withdraw();
     if (this.upstreamStage === 'ready') this.engine.close(this.upstream);
   }
@@ -315,7 +319,14 @@ export class Http2Upstream
       if (exchange === undefined || endpoint === undefined) continue;
       this.recycle(carrier);
       if (!takesNone) this.owner.turnedAway(exchange, endpoint);
-      else this.owner.streamLost(exchange, carrier, endpoint, `${endpoint.address} takes no streams`, true);
+      else
+        this.owner.streamLost(
+          exchange,
+          carrier,
+          endpoint,
+          `${endpoint.address} takes no streams`,
+          'unprocessed',
+        );
     }
   }
 

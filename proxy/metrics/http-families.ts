@@ -63,6 +63,12 @@ export const HTTP_FAMILIES = [
     labels: ['error', 'target_addr'],
   },
   {
+    name: 'ferrule_http2_connection_errors_total',
+    type: 'counter',
+    help: 'HTTP/2 connections that were given up, by error code (RFC 9113 section 7) and by who gave them up: us, or the peer',
+    labels: ['direction', 'peer', 'error', 'by'],
+  },
+  {
     name: 'inbound_tcp_detect_http_duration_seconds',
     type: 'histogram',
     help: 'Time taken for protocol detection',

@@ -27,6 +27,8 @@ export class HttpWorkerMetrics {
     outbound: new Map<HttpErrorReason, Slot>(),
   };
 
+  /** By all labels: few of them occur. */
+  private readonly failures = new Map<string, Slot>();
   private waiting: Slot | undefined;
 
   constructor(slab: MetricsSlab) {
@@ -47,6 +49,18 @@ export class HttpWorkerMetrics {
       this.durations.set(direction, duration);
     }
     duration.observe(seconds);
+  }
+
+  /** An HTTP/2 connection was given up. `peer`: a client is `src`, an endpoint `dst`; `error`: the name of an HTTP/2 error code. */
+  connectionFailed(direction: Direction, peer: 'src' | 'dst', error: string, by: 'us' | 'peer'): void {
+    const labels = { direction, peer, error, by };
+    const key = `${direction} ${peer} ${error} ${by}`;
+    let slot = this.failures.get(key);
+    if (slot === undefined) {
+      slot = this.slab.counter('ferrule_http2_connection_errors_total', labels);
+      this.failures.set(key, slot);
+    }
+    this.slab.add(slot, 1);
   }
 
   /** So many more requests wait for an endpoint, or fewer. */

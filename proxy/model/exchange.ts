@@ -77,6 +77,12 @@ export interface EndpointSide {
   abandon(exchange: Exchange, carrier: Carrier): void;
 }
 
+/**
+ * What an endpoint has made of a request whose carrier is gone: nothing; that is not known, since the connection was lost; or it has
+ * given up the request alone, and would again.
+ */
+export type RequestFate = 'unprocessed' | 'unknown' | 'given up';
+
 /** What carries a request to its endpoint, and the response back. */
 export interface Carrier {
   readonly side: EndpointSide;

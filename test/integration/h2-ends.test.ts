@@ -68,7 +68,7 @@ t.test('a response that is reset', async (t) => {
       application.seen.clear();
       const early = await client.post('/early', [Buffer.from('body')]);
       t.equal(early.status, 502, 'before it began');
-      t.match(early.text, /reset the stream \(INTERNAL_ERROR\); the request may have been processed/);
+      t.match(early.text, /reset the stream \(INTERNAL_ERROR\)/);
       t.equal(application.seen.get('/early'), 1, 'nothing is sent twice');
       const refused = await client.get('/early', GRPC);
       t.strictSame([refused.status, refused.headers['grpc-status']], [200, '14'], 'a call, before it began');
@@ -221,4 +221,30 @@ t.test('an endpoint that leaves while it answers', async (t) => {
   const { digest, code } = await answerOf(stream);
   t.strictSame([digest, code], [streamDigest(large), 0], 'its answer is whole');
   await left;
+});
+
+t.test('who breaks the protocol is told why, logged and counted', async (t) => {
+  const application = await startH2Application(t);
+  const proxy = await startInFront(t, application);
+  const wire = dialH2(t, proxy.listeners[0]);
+  // The number of a stream that only servers open.
+  wire.send(headers(2, GET));
+  const { payload } = await wire.expect('GOAWAY', ({ type }) => type === FRAME.goAway);
+  t.match(Buffer.from(payload.subarray(8)).toString(), /stream 2/);
+  await eventually('the end of the connection', () => wire.closed || undefined);
+  const labels = { direction: 'outbound', peer: 'src', error: 'PROTOCOL_ERROR', by: 'us' };
+  await proxy.until('ferrule_http2_connection_errors_total', labels, (sum) => sum === 1);
+  t.match(proxy.said(), /an HTTP\/2 connection was given up.*stream 2/);
+});
+
+t.test('what an endpoint gives up alone is not asked again', async (t) => {
+  let asked = 0;
+  const application = await startH2Application(t, (stream) => {
+    asked++;
+    stream.close(H2_ERROR.enhanceYourCalm);
+  });
+  const proxy = await startInFront(t, application);
+  const { status, text } = await new H2Client(t, proxy.listeners[0]).get('/');
+  t.match({ status, text }, { status: 502, text: /reset the stream \(ENHANCE_YOUR_CALM\)/ });
+  t.equal(asked, 1);
 });
