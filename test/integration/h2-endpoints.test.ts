@@ -1,6 +1,7 @@
 /** Each stream of a connection goes to an endpoint of its own; what endpoints refuse or leave undone is done elsewhere. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import type { SocketAddress } from '../../proxy/core/address.ts';
 import { FRAME, H2_ERROR } from '../../proxy/http/h2/frames.ts';
 import { data, goAway, headers, rstStream } from '../support/h2.ts';
 import { type H2Answer, H2Client, type H2Handler, startH2Application } from '../support/h2-application.ts';
@@ -35,6 +36,12 @@ function startProxy(
 ): Promise<TestProxy> {
   const mesh = { 'app.yaml': serviceYaml('app', endpoints) };
   return startTestProxy(t, { outbound: listenerFor('app'), mesh });
+}
+
+/** Waits until discovery has told of an endpoint: the next one is to leave no earlier. */
+async function isUsed(proxy: TestProxy, { address }: { readonly address: SocketAddress }): Promise<void> {
+  const labels = { target_addr: String(address) };
+  await proxy.until('ferrule_http_pool_connections', labels, (count) => count > 0);
 }
 
 /** What went wrong among these. */
@@ -129,6 +136,7 @@ t.test('a rolling restart of servers that say GOAWAY', async (t) => {
     backends = [...backends.filter((backend) => backend !== old), replacement];
     proxy.writeMesh('app.yaml', serviceYaml('app', backends));
     await left;
+    await isUsed(proxy, replacement);
   }
   await load.goOn(300);
   await load.stop();
@@ -150,8 +158,10 @@ t.test('a rolling restart of nghttpd, which just goes', async (t) => {
     await load.goOn(500);
     await old.stop();
     await load.goOn(200);
-    servers = [...servers.filter((server) => server !== old), await start()];
+    const replacement = await start();
+    servers = [...servers.filter((server) => server !== old), replacement];
     proxy.writeMesh('app.yaml', serviceYaml('app', servers));
+    await isUsed(proxy, replacement);
   }
   await load.goOn(500);
   await load.stop();
