@@ -230,9 +230,10 @@ t.test('bytes that meet a full buffer of operations stay those of their connecti
   // How many operations the buffer holds, and one less: bytes are the last that fit, or the first that do not.
   for (const before of [4_096, 4_095]) {
     for (const way of ['send', 'built'] as const) {
+      const since = server.peers.length;
       const [a, b] = [test.connect(server.address), test.connect(server.address)];
       await until(() => a.count('connected') + b.count('connected') === 2, 'both');
-      const since = server.peers.length - 2;
+      await until(() => server.peers.length === since + 2, 'both are accepted');
       for (let i = 0; i < before; i++) test.engine.pause(a.id);
       const send = (seen: Seen, text: string): void => {
         if (way === 'send') return test.engine.send(seen.id, Buffer.from(text));

@@ -147,7 +147,7 @@ t.test('plain requests are listed on both sides, newest first, and connections a
   });
   const outgoing = await startTestProxy(t, {
     identity: web.settings,
-    outbound: listenerFor('web'),
+    outbound: { ...listenerFor('web'), multiplex: false },
     mesh: { 'web.yaml': serviceYaml('web', [{ address: incoming.listeners[0], identity: api.spiffe }]) },
   });
   for (const path of ['/one', '/two']) t.equal((await get(outgoing.listeners[0], path)).statusCode, 200);
