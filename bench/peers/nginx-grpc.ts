@@ -5,7 +5,7 @@
 
 import { findProgram } from '../harness/machine.ts';
 import type { Peer, Route } from '../harness/model.ts';
-import { probeNginx } from './nginx.ts';
+import { httpConfiguration, probeNginx } from './nginx.ts';
 
 export const peer: Peer = {
   name: 'nginx-grpc',
@@ -19,39 +19,18 @@ export const peer: Peer = {
   }),
 };
 
-/** No connection is closed for its age or its number of requests, and no stream for its length. */
+/** No stream ends for its length. */
 function configuration(route: Route): string {
-  const folders = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
-  return `
-daemon off;
-pid ${route.folder}/nginx.pid;
-error_log stderr crit;
-worker_processes 1;
-worker_rlimit_nofile 20000;
-events { worker_connections 16384; }
-http {
-  access_log off;
-  tcp_nodelay on;
-  keepalive_timeout 1h;
-  keepalive_requests 1000000000;
-${folders.map((name) => `  ${name}_temp_path ${route.folder}/${name};\n`).join('')}
+  const settings = `
   client_max_body_size 0;
-  client_body_timeout 1h;
-  upstream backend {
-    server 127.0.0.1:${route.backendPort};
-    keepalive 2048;
-    keepalive_requests 1000000000;
-    keepalive_timeout 1h;
-  }
-  server {
+  client_body_timeout 1h;`;
+  const server = `
     listen 127.0.0.1:${route.listenPort} backlog=4096 http2;
     location / {
       grpc_pass grpc://backend;
       grpc_buffer_size 32k;
       grpc_read_timeout 1h;
       grpc_send_timeout 1h;
-    }
-  }
-}
-`;
+    }`;
+  return httpConfiguration(route, settings, server);
 }

@@ -2,7 +2,7 @@
 
 import { findProgram } from '../harness/machine.ts';
 import type { Launch, Peer, Route } from '../harness/model.ts';
-import { ACCEPTED, DIALLED, identityFiles, probeNginx } from './nginx.ts';
+import { ACCEPTED, DIALLED, httpConfiguration, identityFiles, probeNginx } from './nginx.ts';
 
 export const peer: Peer = {
   name: 'nginx-http',
@@ -33,39 +33,18 @@ function launch(
   };
 }
 
-/** Bodies never go to files, and no connection is closed for its age or its number of requests. */
+/** Bodies never go to files. */
 function configuration(route: Route, scheme: string, settings: string, parameters: string): string {
-  const folders = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
-  return `
-daemon off;
-pid ${route.folder}/nginx.pid;
-error_log stderr crit;
-worker_processes 1;
-worker_rlimit_nofile 20000;
-events { worker_connections 16384; }
-http {
-  access_log off;
-  tcp_nodelay on;
-  keepalive_timeout 1h;
-  keepalive_requests 1000000000;
-${folders.map((name) => `  ${name}_temp_path ${route.folder}/${name};\n`).join('')}
+  const buffers = `
   proxy_max_temp_file_size 0;
-  proxy_buffers 8 32k;
-  upstream backend {
-    server 127.0.0.1:${route.backendPort};
-    keepalive 2048;
-    keepalive_requests 1000000000;
-    keepalive_timeout 1h;
-  }
-  server {
+  proxy_buffers 8 32k;`;
+  const server = `
     listen 127.0.0.1:${route.listenPort} backlog=4096 ${parameters};${settings}
     location / {
       proxy_pass ${scheme}://backend;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_read_timeout 1h;
-    }
-  }
-}
-`;
+    }`;
+  return httpConfiguration(route, buffers, server);
 }

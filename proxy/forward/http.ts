@@ -45,6 +45,7 @@ export class HttpForward {
   private readonly http1: Http1Clients;
   /** By index of the client's socket. */
   private readonly clients: (Http1Exchange | Http2Client | undefined)[] = [];
+  private clientCount = 0;
 
   constructor(engine: Engine, slab: MetricsSlab, dialler: Dialler, settings: HttpSettings, owner: HttpOwner) {
     this.engine = engine;
@@ -122,7 +123,7 @@ export class HttpForward {
     if (protocol === 'http1')
       return this.http1.requests.start(this.adoptHttp1(connection, own, clientSeries));
     const multiplexed = new Http2Client(this.engine, this.exchanges, connection, own, clientSeries);
-    this.clients[indexOf(client)] = multiplexed;
+    this.keep(client, multiplexed);
     multiplexed.start();
   }
 
@@ -191,6 +192,7 @@ export class HttpForward {
   /** It speaks no HTTP any more. */
   forget({ client }: ProxyConnection): void {
     this.clients[indexOf(client)] = undefined;
+    this.clientCount--;
   }
 
   // --- endpoints
@@ -259,8 +261,13 @@ export class HttpForward {
     const { client } = connection;
     const writer = new Http1Writer(this.engine, client);
     const exchange = new Http1Exchange(connection, this.http1, writer, own, clientSeries);
-    this.clients[indexOf(client)] = exchange;
+    this.keep(client, exchange);
     return exchange;
+  }
+
+  private keep(socket: ConnectionId, client: Http1Exchange | Http2Client): void {
+    this.clients[indexOf(socket)] = client;
+    this.clientCount++;
   }
 
   private clientOf({ client }: ProxyConnection): Http1Exchange | Http2Client | undefined {
@@ -270,7 +277,7 @@ export class HttpForward {
   /** Connections to endpoints do not outlive the last client of a proxy that ends. */
   private retireUnused(): void {
     if (!this.exchanges.draining.includes('outbound')) return;
-    if (this.clients.every((client) => client === undefined)) this.connections.retireAll();
+    if (this.clientCount === 0) this.connections.retireAll();
   }
 
   private *underWay(): Iterable<Exchange> {

@@ -229,7 +229,7 @@ export class Http2Upstream
       return this.owner.spoiled(exchange, carrier, describeH2Problem(stream.problem).text);
     const isLost = code === H2_ERROR.connectionLost;
     // Who answers in another protocol has understood nothing.
-    const refused = code === H2_ERROR.refusedStream || !session.isPeerKnown;
+    const refused = code === H2_ERROR.refusedStream || !session.isKnown;
     const undone = isLost ? this.written <= carrier.handedBefore : refused;
     const fate = undone ? 'unprocessed' : isLost || ours ? 'unknown' : 'given up';
     this.recycle(carrier);
@@ -284,7 +284,7 @@ export class Http2Upstream
   /** Its socket has ended. `written`: bytes that the kernel took. */
   lost(how: string, written: number): void {
     this.howLost = how;
-    if (this.established && !this.session.isPeerKnown) this.endpoint?.figures.forgetHttp2();
+    if (this.established && !this.session.isKnown) this.endpoint?.figures.forgetHttp2();
     this.written = written;
     this.upstreamStage = 'none';
     this.session.disconnected();

@@ -40,7 +40,7 @@ export class ClientSession<T> extends Session<T> {
     );
   }
 
-  /** The server has said how many streams it takes. */
+  /** The server's SETTINGS have come: it does speak HTTP/2, and has said how many streams it takes. */
   get isKnown(): boolean {
     return this.peer.known;
   }

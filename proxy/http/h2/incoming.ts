@@ -68,7 +68,7 @@ export class Incoming implements FrameSink {
   private readonly list: FieldList;
   private readonly maxFrameBytes: number;
   /** The first frame must be SETTINGS. */
-  isStarted = false;
+  private isStarted = false;
   /** The stream whose header block is not whole yet, 0: there is none; what has come of it; and its first frame's flags. */
   private blockStream = 0;
   private block: Uint8Array | undefined = undefined;

@@ -91,11 +91,6 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.budgets = new Budgets(this.receivedMs);
   }
 
-  /** The peer's SETTINGS have come: it does speak HTTP/2. */
-  get isPeerKnown(): boolean {
-    return this.incoming.isStarted;
-  }
-
   /** Streams that are not closed. */
   get streamCount(): number {
     return this.streams.count;
