@@ -9,8 +9,8 @@ const FACE = {
   name: 'demo',
   summary: 'run a whole mesh on this machine, with real traffic and a live view',
   description: `
-Two pods with a sidecar each, clients in one, servers in the other: an echo server and a web server that come with
-Ferrule, Redis and PostgreSQL (or MariaDB) where they are installed. As root the pods are network namespaces and
+Two pods with a sidecar each, clients in one, servers in the other: servers for echo, HTTP/1, HTTP/2 and gRPC that come
+with Ferrule, Redis and PostgreSQL (or MariaDB) where they are installed. As root the pods are network namespaces and
 iptables takes the traffic to the sidecars; otherwise everything is on loopback, with explicit ports.
 
 Between the sidecars is mutual TLS, with certificates from an authority made for the run. They are replaced every few

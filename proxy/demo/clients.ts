@@ -3,54 +3,65 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { answerQuestions } from './agent.ts';
 import { Latencies } from './latencies.ts';
-import type { ClientService, Figures, Report } from './messages.ts';
-import { openSession, type Session } from './sessions.ts';
+import type { ClientService, Exchanges, Figures, Report } from './messages.ts';
+import type { Session } from './session.ts';
+import { openSession } from './sessions.ts';
 
-/** Between two exchanges of a client: some 80 a second each, a tenth of a processor for all processes together. */
+/** Between two rounds of a client: some 80 a second each. */
 const THINK_MS = 10;
 /** After a failure: a service that is gone is not hammered. */
 const SULK_MS = 500;
-/** Then a client connects anew: balancing chooses an endpoint for each connection. */
+/** Then a client connects anew: balancing chooses an endpoint for each connection. Streams are balanced one by one: theirs stays. */
 const EXCHANGES_PER_CONNECTION = 100;
+
+class Tally {
+  requests = 0;
+  failures = 0;
+  readonly latencies = new Latencies();
+
+  read(): Exchanges {
+    const { requests, failures, latencies } = this;
+    return { requests, failures, p50Ms: latencies.quantile(0.5), p99Ms: latencies.quantile(0.99) };
+  }
+
+  clear(): void {
+    this.requests = 0;
+    this.failures = 0;
+    this.latencies.clear();
+  }
+}
 
 class ServiceTraffic {
   readonly service: ClientService;
-  private requests = 0;
-  private failures = 0;
-  private reported = { requests: 0, failures: 0 };
-  private readonly recent = new Latencies();
+  private readonly all = new Tally();
+  private readonly recent = new Tally();
 
   constructor(service: ClientService) {
     this.service = service;
   }
 
-  /** One exchange on a connection of its own, not counted. */
-  async prove(): Promise<void> {
+  /** A connection that has proved its worth in an exchange that is not counted. */
+  async connect(): Promise<Session> {
     const session = await openSession(this.service);
     try {
       await session.exchange(0);
-    } finally {
+      return session;
+    } catch (error) {
       session.close();
+      throw error;
     }
   }
 
-  /** One client, until the traffic stops. */
-  async run(first: number): Promise<void> {
-    let session: Session | undefined;
+  /** One client, until the traffic stops; it begins with `connected` if there is one. */
+  async run(first: number, connected?: Session): Promise<void> {
+    const { streams } = this.service;
+    let session = connected;
     for (let round = first; !stopping; round++) {
-      try {
-        session ??= await openSession(this.service);
-        const startMs = performance.now();
-        await session.exchange(round);
-        this.succeeded(performance.now() - startMs);
-      } catch (error) {
-        this.failed(error);
-        session?.close();
-        session = undefined;
+      session = await this.round(round, session);
+      if (session === undefined) {
         await pause(SULK_MS);
-      }
-      if (round % EXCHANGES_PER_CONNECTION === 0) {
-        session?.close();
+      } else if (streams === 1 && round % EXCHANGES_PER_CONNECTION === 0) {
+        session.close();
         session = undefined;
       }
       await pause(THINK_MS);
@@ -59,29 +70,53 @@ class ServiceTraffic {
   }
 
   figures(): Figures {
-    const { requests, failures, reported, recent } = this;
-    const figures = {
-      requests,
-      failures,
-      recentRequests: requests - reported.requests,
-      recentFailures: failures - reported.failures,
-      recentP50Ms: recent.quantile(0.5),
-      recentP99Ms: recent.quantile(0.99),
-    };
-    this.reported = { requests, failures };
-    recent.clear();
+    const figures = { all: this.all.read(), recent: this.recent.read() };
+    this.recent.clear();
     return figures;
   }
 
+  /** An exchange on each stream at once. @returns the connection; undefined when something failed, and it is closed */
+  private async round(round: number, connected: Session | undefined): Promise<Session | undefined> {
+    const { streams } = this.service;
+    let session = connected;
+    try {
+      session ??= await openSession(this.service);
+    } catch (error) {
+      this.failed(error);
+      return undefined;
+    }
+    const exchanges = Array.from({ length: streams }, (_, stream) => round * streams + stream);
+    const results = await Promise.all(exchanges.map((exchange) => this.exchange(session, exchange)));
+    if (results.every((succeeded) => succeeded)) return session;
+    session.close();
+    return undefined;
+  }
+
+  private async exchange(session: Session, round: number): Promise<boolean> {
+    try {
+      const startMs = performance.now();
+      await session.exchange(round);
+      this.succeeded(performance.now() - startMs);
+      return true;
+    } catch (error) {
+      this.failed(error);
+      return false;
+    }
+  }
+
   private succeeded(ms: number): void {
-    this.requests++;
-    this.recent.record(ms);
     all.record(ms);
+    for (const tally of [this.all, this.recent]) {
+      tally.requests++;
+      tally.latencies.record(ms);
+    }
   }
 
   private failed(error: unknown): void {
-    this.requests++;
-    this.failures++;
+    for (const tally of [this.all, this.recent]) {
+      tally.requests++;
+      tally.failures++;
+    }
     lastFailure = `${this.service.name}: ${error instanceof Error ? error.message : String(error)}`;
   }
 }
@@ -109,11 +144,12 @@ answerQuestions(async (question) => {
 
 async function add(service: ClientService): Promise<true> {
   const added = new ServiceTraffic(service);
-  await added.prove();
+  const connected = await added.connect();
   traffic.push(added);
   for (let n = 0; n < service.clients; n++) {
     // Different rounds: clients do not all connect anew at once, nor ask the same.
-    clients.push(added.run(1 + Math.round((n * EXCHANGES_PER_CONNECTION) / service.clients)));
+    const first = 1 + Math.round((n * EXCHANGES_PER_CONNECTION) / service.clients);
+    clients.push(added.run(first, n === 0 ? connected : undefined));
   }
   return true;
 }

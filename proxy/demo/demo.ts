@@ -8,10 +8,13 @@ import {
   goldenMetrics,
   identityFigures,
   mtlsShare,
+  type Observation,
   observe,
   rootRollovers,
-  type Scrape,
+  rounded,
+  type ServiceSummary,
   scrape,
+  serviceSummaries,
 } from './golden.ts';
 import { removeStaleRuns } from './leftovers.ts';
 import type { Mesh, MeshService } from './mesh.ts';
@@ -19,6 +22,7 @@ import { obstacleToPods } from './pods.ts';
 import type { Program } from './program.ts';
 import { rotate } from './rotation.ts';
 import { Run } from './run.ts';
+import type { Protocol } from './services.ts';
 import { startTransparentMesh } from './transparent.ts';
 import { View } from './view.ts';
 
@@ -47,6 +51,8 @@ export interface Summary {
   readonly certificateRotations: number;
   /** Times every sidecar has replaced its root; it takes some five seconds in the beginning. */
   readonly rootRollovers: number;
+  /** By name. */
+  readonly services: Readonly<Record<string, ServiceSummary>>;
 }
 
 /** What a run should have shown and did not; empty when it is a success. */
@@ -175,7 +181,7 @@ async function carryTraffic(
 
 async function watchAndStop(mesh: Mesh, view: View, end: AbortSignal): Promise<Summary> {
   try {
-    const first = await scrape(mesh);
+    const first = await observe(mesh);
     await Promise.all([untilAborted(showFigures(mesh, view, end), end), rotateIdentities(mesh, view, end)]);
     await mesh.clients.ask({ ask: 'stop' });
     return await summarize(mesh, first, view);
@@ -225,11 +231,11 @@ async function showFigures(mesh: Mesh, view: View, end: AbortSignal): Promise<vo
   }
 }
 
-async function summarize(mesh: Mesh, first: Scrape, view: View): Promise<Summary> {
+async function summarize(mesh: Mesh, first: Observation, view: View): Promise<Summary> {
   const last = await observe(mesh);
   const { services, p50Ms, p99Ms, lastFailure } = last.report;
   const total = (name: 'requests' | 'failures') =>
-    Object.values(services).reduce((sum, figures) => sum + figures[name], 0);
+    Object.values(services).reduce((sum, { all }) => sum + all[name], 0);
   if (lastFailure !== undefined) view.say(`the last failure: ${lastFailure}`);
   return {
     transparent: mesh.transparent,
@@ -240,24 +246,26 @@ async function summarize(mesh: Mesh, first: Scrape, view: View): Promise<Summary
     p99Ms: rounded(p99Ms),
     certificateRotations: certificateRotations(last),
     rootRollovers: rootRollovers(first, last),
+    services: serviceSummaries(mesh, last, (last.atMs - first.atMs) / 1000),
   };
-}
-
-/** Microseconds are what the clocks of two busy processors are good for. */
-function rounded(ms: number): number {
-  return Math.round(ms * 1000) / 1000;
 }
 
 function introduction(mesh: Mesh): string[] {
   const { clientSidecar, serverSidecar, enterClient, enterServer, services } = mesh;
-  const web = services.find(({ client }) => client.protocol === 'http')?.client.dial;
+  const placeOf = (protocol: Protocol) => {
+    const dial = services.find(({ client }) => client.protocol === protocol)?.client.dial;
+    return `${dial?.ip}:${dial?.port}`;
+  };
   return [
     mesh.transparent
       ? 'Two pods (network namespaces), a sidecar in each; iptables takes the traffic to them. The clients dial virtual IPs.'
       : 'Two sidecars on loopback; the clients dial listeners of the first.',
     'Between the sidecars is mutual TLS; their certificates are replaced every few seconds, and the root once.',
+    'The client of http2, and that of grpc, has one connection; its requests reach all endpoints.',
+    'By endpoint: requests of HTTP and gRPC, connections of all others.',
     'Try:',
-    `  ${enterClient}curl -s http://${web?.ip}:${web?.port}/        # a request through both sidecars`,
+    `  ${enterClient}curl -s http://${placeOf('http')}/        # a request through both sidecars`,
+    `  ${enterClient}curl -s --http2-prior-knowledge http://${placeOf('http2')}/`,
     `  ${enterClient}curl -s http://${clientSidecar.admin}/metrics   # admin port of the client's sidecar`,
     `  ${enterServer}curl -s http://${serverSidecar.admin}/metrics   # and of the server's`,
   ];

@@ -2,8 +2,9 @@
 
 import { readSamples, type Sample, sum } from './exposition.ts';
 import type { Mesh, MeshService } from './mesh.ts';
-import type { Figures, Report } from './messages.ts';
-import { PODS, type Pod } from './services.ts';
+import type { Exchanges, Report } from './messages.ts';
+import { quantileMs, readResponses, type Statuses } from './responses.ts';
+import { PODS, type Pod, type Protocol, type Service } from './services.ts';
 
 /** What the sidecars count. */
 export type Scrape = Readonly<Record<Pod, readonly Sample[]>>;
@@ -24,21 +25,35 @@ export interface IdentityFigures {
   readonly trustEndsMs: number;
 }
 
-/** One row of the table. */
-export interface ServiceRow {
-  readonly name: string;
-  /** As dialled by the clients. */
-  readonly address: string;
-  readonly requestsPerSecond: number;
+/** How a service did: as the client's sidecar counts where it can tell requests apart (HTTP and gRPC), else as the clients do. */
+export interface ServiceFigures {
+  readonly requests: number;
   /** 0 to 1; 1 without requests. */
   readonly success: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
+  /** What each endpoint has got since the start, in their order: requests where the sidecar tells them apart, else connections. */
+  readonly endpoints: readonly number[];
+  /** Of responses since the start, where the sidecar knows them. */
+  readonly statuses?: Statuses;
+}
+
+/** One row of the table: the time between two observations. */
+export interface ServiceRow extends ServiceFigures {
+  readonly name: string;
+  /** As dialled by the clients. */
+  readonly address: string;
+  readonly requestsPerSecond: number;
   /** Open at the client's sidecar now. */
   readonly connections: number;
   readonly bytesPerSecond: number;
-  /** Connections each endpoint has got, in the order of the endpoints. */
-  readonly endpoints: readonly number[];
+}
+
+/** A service in the summary of a run. */
+export interface ServiceSummary extends ServiceFigures {
+  readonly requestsPerSecond: number;
+  /** That the clients have opened. */
+  readonly connections: number;
 }
 
 /** What one sidecar costs. */
@@ -81,13 +96,45 @@ export function goldenMetrics(mesh: Mesh, before: Observation, now: Observation)
   return {
     services: mesh.services.flatMap((service) => {
       const figures = now.report.services[service.service.name];
-      return figures === undefined ? [] : [serviceRow(service, figures, before, now, seconds)];
+      return figures === undefined ? [] : [serviceRow(service, figures.recent, before, now, seconds)];
     }),
     sidecars: identityFigures(now).map((identity) =>
       sidecarRow(identity, before[identity.pod], now[identity.pod], seconds),
     ),
     mtlsShare: mtlsShare(now),
   };
+}
+
+/**
+ * How each service did since the start, by name; one that never carried traffic is left out.
+ * @param seconds since then
+ */
+export function serviceSummaries(
+  mesh: Mesh,
+  now: Observation,
+  seconds: number,
+): Record<string, ServiceSummary> {
+  const summaries: Record<string, ServiceSummary> = {};
+  for (const one of mesh.services) {
+    const figures = now.report.services[one.service.name];
+    if (figures === undefined) continue;
+    const { requests, success, p50Ms, p99Ms, ...reached } = figuresOf(
+      one.service,
+      figures.all,
+      [],
+      now.client,
+    );
+    summaries[one.service.name] = {
+      requests,
+      requestsPerSecond: rounded(requests / seconds),
+      success,
+      p50Ms: rounded(p50Ms),
+      p99Ms: rounded(p99Ms),
+      connections: sum(now.client, 'tcp_open_total', clientsOf(one)),
+      ...reached,
+    };
+  }
+  return summaries;
 }
 
 /** The share of the connections between the sidecars that were mutual TLS, as both ends count them; 0 when there were none. */
@@ -130,32 +177,70 @@ export function replacedRoot(before: IdentityFigures, now: IdentityFigures): boo
 }
 
 function serviceRow(
-  { service, client, metricsTarget }: MeshService,
-  figures: Figures,
+  mesh: MeshService,
+  exchanges: Exchanges,
   before: Observation,
   now: Observation,
   seconds: number,
 ): ServiceRow {
-  const own = { direction: 'outbound', peer: 'src', target_addr: metricsTarget };
+  const { service, client } = mesh;
+  const figures = figuresOf(service, exchanges, before.client, now.client);
+  const own = clientsOf(mesh);
   const bytes = (samples: readonly Sample[]) =>
     sum(samples, 'tcp_read_bytes_total', own) + sum(samples, 'tcp_write_bytes_total', own);
   return {
+    ...figures,
     name: service.name,
     address: `${client.dial.ip}:${client.dial.port}`,
-    requestsPerSecond: figures.recentRequests / seconds,
-    success: figures.recentRequests === 0 ? 1 : 1 - figures.recentFailures / figures.recentRequests,
-    p50Ms: figures.recentP50Ms,
-    p99Ms: figures.recentP99Ms,
+    requestsPerSecond: figures.requests / seconds,
     connections: sum(now.client, 'tcp_open_connections', own),
     bytesPerSecond: (bytes(now.client) - bytes(before.client)) / seconds,
-    endpoints: service.endpoints.map(({ ip, port }) =>
-      sum(now.client, 'tcp_open_total', {
-        direction: 'outbound',
-        peer: 'dst',
-        target_addr: `${ip}:${port}`,
-      }),
-    ),
   };
+}
+
+/** Labels of the connections of its clients to their sidecar. */
+function clientsOf({ metricsTarget }: MeshService) {
+  return { direction: 'outbound', peer: 'src', target_addr: metricsTarget };
+}
+
+function figuresOf(
+  { protocol, endpoints }: Service,
+  { requests, failures, p50Ms, p99Ms }: Exchanges,
+  before: readonly Sample[],
+  now: readonly Sample[],
+): ServiceFigures {
+  const addresses = endpoints.map(({ ip, port }) => `${ip}:${port}`);
+  if (!REQUESTS_SEEN.has(protocol)) {
+    const opened = { direction: 'outbound', peer: 'dst' };
+    return {
+      requests,
+      success: success(requests, failures),
+      p50Ms,
+      p99Ms,
+      endpoints: addresses.map((target_addr) => sum(now, 'tcp_open_total', { ...opened, target_addr })),
+    };
+  }
+  const [old, seen] = [before, now].map((samples) => readResponses(samples, addresses));
+  return {
+    requests: seen.requests - old.requests,
+    success: success(seen.requests - old.requests, seen.failures - old.failures),
+    p50Ms: quantileMs(old, seen, 0.5),
+    p99Ms: quantileMs(old, seen, 0.99),
+    endpoints: seen.endpoints,
+    statuses: seen.statuses,
+  };
+}
+
+/** Protocols whose requests a sidecar tells apart. */
+const REQUESTS_SEEN: ReadonlySet<Protocol> = new Set(['http', 'http2', 'grpc']);
+
+/** Three digits: microseconds are what the clocks of two busy processors are good for. */
+export function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}
+
+function success(requests: number, failures: number): number {
+  return requests === 0 ? 1 : 1 - failures / requests;
 }
 
 function sidecarRow(

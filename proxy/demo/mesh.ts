@@ -8,7 +8,7 @@ import { type Database, type Launch, newPassword } from './databases.ts';
 import type { Identities } from './identities.ts';
 import type { ClientService, Server } from './messages.ts';
 import type { Run } from './run.ts';
-import { type Place, type Protocol, resourcesOf, type Service } from './services.ts';
+import { isBuiltIn, type Place, type Protocol, resourcesOf, type Service } from './services.ts';
 import type { Sidecar } from './sidecars.ts';
 
 /** A database of the mesh, and where it is to be started. */
@@ -49,14 +49,19 @@ export interface Plan {
   readonly database: Database | undefined;
 }
 
-/** Each with one connection at a time. */
-const CLIENTS_OF_BUILT_INS = 4;
+/** Clients of a built-in service whose protocol has no streams. */
+const PLAIN_CLIENTS = { clients: 4, streams: 1 };
+
+/** As much by one client with one connection: its streams reach all endpoints nevertheless. */
+const STREAM_CLIENT = { clients: 1, streams: 4 };
 
 /** The services there will be. */
 export function planServices(databases: readonly Database[]): Plan[] {
   const builtIn = [
     { name: 'echo', protocol: 'echo', port: 7, database: undefined },
     { name: 'web', protocol: 'http', port: 80, database: undefined },
+    { name: 'http2', protocol: 'http2', port: 8080, database: undefined },
+    { name: 'grpc', protocol: 'grpc', port: 50_051, database: undefined },
   ] as const;
   const real = databases.map((database) => {
     const { protocol, port } = database;
@@ -87,13 +92,14 @@ export function meshService(
   const { endpoints, dial, metricsTarget, server, namespace } = found;
   const service = { name, protocol, virtual, endpoints };
   if (database === undefined) {
-    const client = { name, protocol, dial, clients: CLIENTS_OF_BUILT_INS };
+    const traffic = protocol === 'http2' || protocol === 'grpc' ? STREAM_CLIENT : PLAIN_CLIENTS;
+    const client = { name, protocol, dial, ...traffic };
     return { service, client, metricsTarget, launch: undefined };
   }
   const password = newPassword();
   return {
     service,
-    client: { name, protocol, dial, clients: database.clients, password },
+    client: { name, protocol, dial, clients: database.clients, streams: 1, password },
     metricsTarget,
     launch: { database, run, listen: server, password, namespace },
   };
@@ -101,7 +107,7 @@ export function meshService(
 
 /** The servers of a built-in service, one at each place; none for a database. */
 export function builtInServers({ name, protocol }: Plan, places: readonly Place[]): Server[] {
-  if (protocol !== 'echo' && protocol !== 'http') return [];
+  if (!isBuiltIn(protocol)) return [];
   return places.map((listen, index) => ({ protocol, name: `${name}-${index + 1}`, listen }));
 }
 

@@ -1,6 +1,6 @@
 /** What the demo and its two Node programs, the clients and the servers, say to each other. */
 
-import type { Place, Protocol } from './services.ts';
+import type { BuiltIn, Place, Protocol } from './services.ts';
 
 /** A service as the clients see it. */
 export interface ClientService {
@@ -10,21 +10,27 @@ export interface ClientService {
   readonly dial: Place;
   /** How many of them there are, each with one connection. */
   readonly clients: number;
+  /** Exchanges at a time on a connection; 1 where the protocol has no streams. */
+  readonly streams: number;
   /** Of the databases. */
   readonly password?: string;
 }
 
-/** Figures of one service, or of all together. */
-export interface Figures {
-  /** Since the start. */
+/** Exchanges of one service. */
+export interface Exchanges {
   readonly requests: number;
   readonly failures: number;
+  /** Of those that succeeded, in milliseconds; 0 without any. */
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+}
+
+/** What the clients of one service have measured. */
+export interface Figures {
+  /** Since the start. */
+  readonly all: Exchanges;
   /** Since the last report. */
-  readonly recentRequests: number;
-  readonly recentFailures: number;
-  /** Since the last report, in milliseconds; 0 without requests. */
-  readonly recentP50Ms: number;
-  readonly recentP99Ms: number;
+  readonly recent: Exchanges;
 }
 
 /** What the clients have measured. */
@@ -60,7 +66,7 @@ export interface Answers {
 
 /** A built-in server; port 0 takes any free port. */
 export interface Server {
-  readonly protocol: 'echo' | 'http';
+  readonly protocol: BuiltIn;
   /** What it says it is called. */
   readonly name: string;
   readonly listen: Place;

@@ -3,8 +3,18 @@
 import { stringify } from 'yaml';
 import { type Account, spiffeForm } from '../core/identity.ts';
 
+/** What the servers that come with the demo speak; `http` is version 1. */
+const BUILT_IN = ['echo', 'http', 'http2', 'grpc'] as const;
+/** One of these. */
+export type BuiltIn = (typeof BUILT_IN)[number];
+
 /** How a client talks to a service. */
-export type Protocol = 'echo' | 'http' | 'redis' | 'postgres' | 'mariadb';
+export type Protocol = BuiltIn | 'redis' | 'postgres' | 'mariadb';
+
+/** Whether its server comes with the demo. */
+export function isBuiltIn(protocol: Protocol): protocol is BuiltIn {
+  return BUILT_IN.some((one) => one === protocol);
+}
 
 /** An address of a server, or of a service. */
 export interface Place {

@@ -1,23 +1,15 @@
-/** How clients talk to a service: one connection, one exchange at a time, every answer checked. */
+/** How clients talk to a service: one connection, every answer checked; one exchange at a time where the protocol has no streams. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { Agent, get } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import { openGrpc, openHttp2 } from './http2-sessions.ts';
 import type { ClientService } from './messages.ts';
 import { programPath } from './programs.ts';
 import type { Protocol } from './services.ts';
-
-/** One connection of one client. */
-export interface Session {
-  /** One exchange; rejects when it fails or the answer is wrong. `round` is different every time. */
-  exchange(round: number): Promise<void>;
-  close(): void;
-}
-
-/** Longest time a client waits for anything: a hundred times what a healthy exchange takes on a busy machine. */
-export const PATIENCE_MS = 5_000;
+import { type Session, within, wrongAnswer } from './session.ts';
 
 /** Opens a connection; rejects when it cannot. */
 export function openSession(service: ClientService): Promise<Session> {
@@ -27,6 +19,8 @@ export function openSession(service: ClientService): Promise<Session> {
 const OPENERS: Readonly<Record<Protocol, (service: ClientService) => Promise<Session>>> = {
   echo: openEcho,
   http: async (service) => new WebSession(service),
+  http2: openHttp2,
+  grpc: openGrpc,
   redis: openRedis,
   postgres: openPostgres,
   mariadb: openMariadb,
@@ -71,7 +65,7 @@ class ByteSession {
     this.received += text;
     if (this.received === this.expected) return this.waiting?.resolve();
     if (!this.expected.startsWith(this.received)) {
-      this.fail(new Error(`a wrong answer: ${JSON.stringify(this.received.slice(0, 80))}`));
+      this.fail(wrongAnswer(this.received));
     }
   }
 
@@ -148,7 +142,7 @@ class WebSession implements Session {
     request.on('error', reject);
     const answer = await within('an answer', promise, () => request.destroy());
     if (!answer.startsWith(`200 GET /${round} served by `)) {
-      throw new Error(`a wrong answer: ${JSON.stringify(answer.slice(0, 80))}`);
+      throw wrongAnswer(answer);
     }
   }
 
@@ -194,7 +188,7 @@ class LineSession implements Session {
     this.waiting = Promise.withResolvers();
     this.input.write(`SELECT ${round} + 1;\n`);
     const line = await within('an answer', this.waiting.promise, () => this.child.kill());
-    if (line !== String(round + 1)) throw new Error(`a wrong answer: ${JSON.stringify(line.slice(0, 80))}`);
+    if (line !== String(round + 1)) throw wrongAnswer(line);
   }
 
   close(): void {
@@ -235,17 +229,4 @@ function openPostgres({ dial, password }: ClientService): Promise<Session> {
 function openMariadb({ dial, password }: ClientService): Promise<Session> {
   const args = ['--no-defaults', '--unbuffered', '-N', '-h', dial.ip, '-P', String(dial.port), '-u', 'root'];
   return LineSession.open('mariadb', args, { MYSQL_PWD: password });
-}
-
-async function within<T>(what: string, promise: Promise<T>, giveUp: () => void): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    late.reject(new Error(`${what} took longer than ${PATIENCE_MS} ms`));
-    giveUp();
-  }, PATIENCE_MS);
-  try {
-    return await Promise.race([promise, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

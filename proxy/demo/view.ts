@@ -6,7 +6,18 @@ import type { Golden, ServiceRow } from './golden.ts';
 /** Between two lines where there is no terminal: a log that is read later wants few. */
 const LINE_INTERVAL_MS = 5_000;
 
-const HEADINGS = ['SERVICE', 'ADDRESS', 'REQ/S', 'SUCCESS', 'P50', 'P99', 'CONNS', 'BYTES/S', 'BY ENDPOINT'];
+const HEADINGS = [
+  'SERVICE',
+  'ADDRESS',
+  'REQ/S',
+  'SUCCESS',
+  'P50',
+  'P99',
+  'CONNS',
+  'BYTES/S',
+  'BY ENDPOINT',
+  'BY STATUS',
+];
 
 /** Prints progress and figures. */
 export class View {
@@ -81,7 +92,14 @@ function cellsOf(row: ServiceRow): string[] {
     String(row.connections),
     scaled(row.bytesPerSecond).trim(),
     row.endpoints.join(' : '),
+    Object.entries(row.statuses ?? {})
+      .flatMap(statusesOf)
+      .join(', '),
   ];
+}
+
+function statusesOf([kind, counts]: readonly [string, Readonly<Record<string, number>>]): string[] {
+  return Object.entries(counts).map(([status, count]) => `${kind} ${status}: ${count}`);
 }
 
 function lineOf(golden: Golden, elapsedMs: number): string {

@@ -4,6 +4,7 @@ import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'nod
 import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type Demo, startDemo, temporaryFolder } from '../support/demo.ts';
+import { checkServices } from '../support/demo-services.ts';
 import { canUseNamespaces, exec } from '../support/netns.ts';
 import { missing, requirePeer } from '../support/peers.ts';
 
@@ -33,6 +34,7 @@ t.test('ends by itself and sums up', async (t) => {
   t.match(summary, { transparent: true, failures: 0, mtlsShare: 1 });
   t.ok(summary.certificateRotations >= 1, `${summary.certificateRotations} rotations`);
   t.ok(summary.requests > 100, `${summary.requests} requests in 3 s`);
+  checkServices(t, summary);
   t.strictSame(demo.leftovers(), [], 'nothing is left when it returns');
 });
 

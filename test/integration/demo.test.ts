@@ -2,6 +2,7 @@
 
 import t, { type Test } from 'tap';
 import { type DemoEnd, poll, startDemo, temporaryFolder } from '../support/demo.ts';
+import { checkServices } from '../support/demo-services.ts';
 import { parseExposition } from '../support/exposition.ts';
 import { requirePeer } from '../support/peers.ts';
 
@@ -23,11 +24,12 @@ t.test('ends by itself and sums up', async (t) => {
   t.equal(end.status, 0, end.stderr);
   const summary = summaryOf(t, end);
   const names = ['transparent', 'requests', 'failures', 'mtlsShare', 'p50Ms', 'p99Ms'];
-  t.strictSame(Object.keys(summary), [...names, 'certificateRotations', 'rootRollovers']);
+  t.strictSame(Object.keys(summary), [...names, 'certificateRotations', 'rootRollovers', 'services']);
   t.match(summary, { transparent: false, failures: 0, mtlsShare: 1 });
   t.ok(summary.certificateRotations >= 1, `${summary.certificateRotations} rotations`);
   t.ok(summary.requests > 100, `${summary.requests} requests in 3 s`);
   t.ok(summary.p50Ms > 0 && summary.p99Ms >= summary.p50Ms, JSON.stringify(summary));
+  checkServices(t, summary);
   t.strictSame(demo.leftovers(), [], 'nothing is left when it returns');
 });
 
@@ -39,10 +41,11 @@ t.test('traffic goes through both sidecars and to every endpoint, until Ctrl-C',
     const { samples } = parseExposition(await (await fetch(url)).text());
     return [...samples].filter(([name, value]) => labels.test(name) && value > 0).map(([name]) => name);
   };
-  // Connections are made anew every second or so: both endpoints of both built-in services get some.
-  const toEndpoints = /^tcp_open_total\{.*direction="outbound".*dst_service="(echo|web)".*peer="dst"/;
-  await poll('four endpoints', async () =>
-    (await opened(client, toEndpoints)).length === 4 ? true : undefined,
+  // Connections of echo are made anew every second or so, those of HTTP are the sidecar's: every endpoint gets some.
+  const toEndpoints =
+    /^tcp_open_total\{.*direction="outbound".*dst_service="(echo|web|http2|grpc)".*peer="dst"/;
+  await poll('two endpoints of each built-in service', async () =>
+    (await opened(client, toEndpoints)).length === 8 ? true : undefined,
   );
   const fromClient = /^tcp_open_total\{.*direction="inbound".*peer="src"/;
   t.ok((await opened(server, fromClient)).length >= 4, 'the ports of the server pod');

@@ -2,7 +2,9 @@ import fc from 'fast-check';
 import t from 'tap';
 import { readSamples, sum } from '../../proxy/demo/exposition.ts';
 import { certificateRotations, identityFigures, mtlsShare, rootRollovers } from '../../proxy/demo/golden.ts';
+import { encodeText, TextReader } from '../../proxy/demo/grpc.ts';
 import { Latencies } from '../../proxy/demo/latencies.ts';
+import { quantileMs, readResponses } from '../../proxy/demo/responses.ts';
 import { resourcesOf, serviceKey } from '../../proxy/demo/services.ts';
 import { loadResources } from '../../proxy/resources/load.ts';
 
@@ -71,6 +73,58 @@ t.test('one connection that is not mutual TLS is seen from either end', async (t
     1,
     'applications are no sidecars',
   );
+});
+
+/** What the client's sidecar says of two endpoints, of which one has failed some calls, and of others. */
+const RESPONSES = `response_total{direction="outbound",target_addr="a:1",status_code="200",grpc_status="0",classification="success"} 30
+response_total{direction="outbound",target_addr="b:1",status_code="200",grpc_status="0",classification="success"} 5
+response_total{direction="outbound",target_addr="b:1",status_code="200",grpc_status="14",classification="failure"} 4
+response_total{direction="outbound",target_addr="b:1",classification="failure"} 1
+response_total{direction="inbound",target_addr="a:1",status_code="200",classification="success"} 7
+response_total{direction="outbound",target_addr="c:1",status_code="200",classification="success"} 7
+ferrule_response_latency_seconds_bucket{direction="outbound",target_addr="a:1",le="0.001"} 0
+ferrule_response_latency_seconds_bucket{direction="outbound",target_addr="a:1",le="0.002"} 10
+ferrule_response_latency_seconds_bucket{direction="outbound",target_addr="a:1",le="+Inf"} 30
+ferrule_response_latency_seconds_bucket{direction="outbound",target_addr="b:1",le="0.001"} 0
+ferrule_response_latency_seconds_bucket{direction="outbound",target_addr="b:1",le="0.002"} 10
+ferrule_response_latency_seconds_bucket{direction="outbound",target_addr="b:1",le="+Inf"} 10
+`;
+
+t.test("what a sidecar counts of one service's requests", async (t) => {
+  const none = readResponses([], ['a:1', 'b:1']);
+  t.match(none, { requests: 0, failures: 0, endpoints: [0, 0], statuses: {} });
+  t.equal(quantileMs(none, none, 0.5), 0);
+  const all = readResponses(readSamples(RESPONSES), ['b:1', 'a:1']);
+  t.match(all, { requests: 40, failures: 5, endpoints: [10, 30] }, 'in the order asked for');
+  t.strictSame(all.statuses, { grpc: { 0: 35, 14: 4 }, http: { none: 1 } });
+  t.equal(quantileMs(none, all, 0.25), 1.5, 'half of the bucket from 1 to 2 ms is a quarter of all');
+  t.equal(quantileMs(none, all, 0.99), 2, 'the last bucket has no upper bound to go by');
+  const one = readResponses(readSamples(RESPONSES), ['b:1']);
+  t.equal(quantileMs(one, all, 0.25), 1.75, 'of the other ones alone');
+});
+
+t.test('gRPC messages are found however their bytes are split', async (t) => {
+  const text = fc.string({ unit: 'grapheme', maxLength: 30 }).filter((one) => Buffer.byteLength(one) <= 127);
+  const texts = fc.array(text, { maxLength: 5 });
+  const property = fc.property(texts, fc.array(fc.nat(20), { maxLength: 40 }), (given, sizes) => {
+    const bytes = Buffer.concat(given.map(encodeText));
+    const reader = new TextReader();
+    const found: string[] = [];
+    let at = 0;
+    for (const size of [...sizes, bytes.length]) {
+      found.push(...reader.read(bytes.subarray(at, at + size)));
+      at += size;
+    }
+    t.strictSame(found, given);
+  });
+  fc.assert(property, { seed: 20_261_121, numRuns: 200 });
+  t.strictSame(
+    [...encodeText('hi')],
+    [0, 0, 0, 0, 4, 0x0a, 2, 0x68, 0x69],
+    'as other gRPC stacks write Text { text: "hi" }',
+  );
+  t.throws(() => encodeText('x'.repeat(128)), RangeError);
+  t.throws(() => new TextReader().read(Buffer.from([0, 0, 0, 0, 2, 0x12, 0])), /not a message Text/);
 });
 
 /** What a sidecar says after `refreshes` certificates, with trust until `trustEnds` (s). */

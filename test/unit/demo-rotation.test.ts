@@ -144,6 +144,7 @@ const GOOD = {
   p99Ms: 2,
   certificateRotations: 1,
   rootRollovers: 0,
+  services: {},
 };
 
 t.test('what is no success is said', async (t) => {
