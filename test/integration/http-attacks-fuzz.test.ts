@@ -1,6 +1,6 @@
 /** Spoiled streams of pipelined requests through the whole proxy: it neither fails nor hangs, and nothing of them stays. */
 import t from 'tap';
-import { forAll, opensAsHttp, startBoth, talk } from '../support/http-corpus-rig.ts';
+import { forAll, opensAsHttp, startBoth, startMultiplexed, talk } from '../support/http-corpus-rig.ts';
 import { startNode } from '../support/http-corpus-servers.ts';
 
 const ROUNDS = process.env.FERRULE_SOAK === '1' ? 20_000 : 2_000;
@@ -64,6 +64,8 @@ function spoiled(seed: number): string {
 t.test('streams with a few bytes changed', async (t) => {
   const server = await startNode(t);
   const { proxy, outbound, inbound } = await startBoth(t, server.address);
+  const shared = await startMultiplexed(t, server.address);
+  const ways = [outbound, inbound, shared.address];
   const open: number[] = [];
   const statuses = new Map<number, number>();
   const seeds = Array.from({ length: ROUNDS }, (_, n) => 20_261_121 + n);
@@ -71,7 +73,7 @@ t.test('streams with a few bytes changed', async (t) => {
     const text = spoiled(seed);
     if (!opensAsHttp(text)) return;
     const end = seed % 4 !== 0;
-    const answer = await talk(seed % 2 === 0 ? outbound : inbound, text, {
+    const answer = await talk(ways[seed % ways.length], text, {
       end,
       patienceMs: end ? 5_000 : 50,
     });
@@ -81,8 +83,10 @@ t.test('streams with a few bytes changed', async (t) => {
   t.strictSame(open, [], 'whoever has ended is told so');
   t.comment([...statuses].map((pair) => pair.join(': ')).join(', '));
   for (const status of [200, 400]) t.ok((statuses.get(status) ?? 0) > ROUNDS / 20, `some are ${status}`);
-  t.equal(await proxy.sum('ferrule_worker_restarts_total'), 0);
-  t.notMatch(proxy.said(), /TypeError|RangeError|uncaught|assert/i);
+  for (const each of [proxy, shared.proxy, shared.inner]) {
+    t.equal(await each.sum('ferrule_worker_restarts_total'), 0);
+    t.notMatch(each.said(), /TypeError|RangeError|uncaught|assert/i);
+  }
   server.close();
   await proxy.idle();
 });

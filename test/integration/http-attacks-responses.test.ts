@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { until } from '../support/engine.ts';
 import { dial, serve } from '../support/engine-peers.ts';
-import { forAll, startBoth, talk } from '../support/http-corpus-rig.ts';
+import { forAll, startBoth, startWay, talk, WAYS } from '../support/http-corpus-rig.ts';
 import { RESPONSE_CORPUS, type ResponseCase } from '../support/http-response-corpus.ts';
 
 /** Bytes of a response by the number in the path. */
@@ -29,9 +29,9 @@ function requestFor({ method }: ResponseCase, index: number): string {
 
 const CLEAN = 'GET /clean HTTP/1.1\r\nHost: shop\r\n\r\n';
 
-for (const side of ['outbound', 'inbound'] as const) {
-  t.test(`${side}: what is no response is a 502, and the client's next request is its own`, async (t) => {
-    const { proxy, [side]: address } = await startBoth(t, await serveCases(t, RESPONSE_CORPUS));
+for (const way of WAYS) {
+  t.test(`${way}: what is no response is a 502, and the client's next request is its own`, async (t) => {
+    const { proxy, address } = await startWay(t, await serveCases(t, RESPONSE_CORPUS), way);
     const cases = [...RESPONSE_CORPUS.entries()];
     await forAll(cases, async ([index, one]) => {
       const { name, expected, method, bytes } = one;

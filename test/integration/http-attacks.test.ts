@@ -1,19 +1,19 @@
 /**
  * Requests that others have read in two ways, through the whole proxy: what must be refused is answered and closed, and nothing
- * of it reaches the server; on the first request of a connection and on a later one, outbound and inbound.
+ * of it reaches the server; on the first request of a connection and on a later one, on every way.
  */
 import t from 'tap';
 import { type CorpusCase, REQUEST_CORPUS } from '../support/http-corpus.ts';
-import { forAll, OPENING, opensAsHttp, Recorder, startBoth, talk } from '../support/http-corpus-rig.ts';
+import { forAll, OPENING, opensAsHttp, Recorder, startWay, talk, WAYS } from '../support/http-corpus-rig.ts';
 
 const REFUSED = REQUEST_CORPUS.filter(({ expected }) => 'refused' in expected);
 const partOf = ({ expected }: CorpusCase) => ('refused' in expected ? expected.part : undefined);
 const statusOf = ({ expected }: CorpusCase) => ('refused' in expected ? expected.refused : 0);
 
-for (const side of ['outbound', 'inbound'] as const) {
-  t.test(`${side}: refused heads reach nobody`, async (t) => {
+for (const way of WAYS) {
+  t.test(`${way}: refused heads reach nobody`, async (t) => {
     const recorder = await Recorder.start(t);
-    const { proxy, [side]: address } = await startBoth(t, recorder.address);
+    const { proxy, address } = await startWay(t, recorder.address, way);
     const inHead = REFUSED.filter((one) => partOf(one) === 'head');
     const first = inHead.filter(({ bytes }) => opensAsHttp(bytes));
     t.ok(first.length > 100, `${first.length} of ${inHead.length} begin like HTTP`);
@@ -37,9 +37,9 @@ for (const side of ['outbound', 'inbound'] as const) {
     t.equal(await proxy.sum('ferrule_worker_restarts_total'), 0);
   });
 
-  t.test(`${side}: refused bodies never become whole`, async (t) => {
+  t.test(`${way}: refused bodies never become whole`, async (t) => {
     const recorder = await Recorder.start(t);
-    const { [side]: address } = await startBoth(t, recorder.address);
+    const { address } = await startWay(t, recorder.address, way);
     const inBody = REFUSED.filter((one) => partOf(one) === 'body');
     t.ok(inBody.length > 20);
     for (const opening of [undefined, OPENING]) {

@@ -3,7 +3,8 @@ import { connect } from 'node:net';
 import type { Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { serve } from './engine-peers.ts';
-import { listenerFor, serviceYaml, startTestProxy, type TestProxy } from './proxy.ts';
+import { makeIdentities } from './identities.ts';
+import { eventually, listenerFor, serviceYaml, startTestProxy, type TestProxy } from './proxy.ts';
 
 /** Longer than anything here takes, and shorter than the proxy's own deadlines. */
 const DEADLINE_MS = 8_000;
@@ -109,6 +110,47 @@ export async function startBoth(
   });
   const [outbound, inbound] = proxy.listeners;
   return { proxy, outbound, inbound };
+}
+
+/** Ways to a server that an attack can take; on the third, requests are streams between two proxies with mutual TLS. */
+export const WAYS = ['outbound', 'inbound', 'multiplexed'] as const;
+
+/** Starts one of the ways. The server must answer `OPENING`. @returns the client's proxy, and where clients connect */
+export async function startWay(
+  t: Test,
+  server: SocketAddress,
+  way: (typeof WAYS)[number],
+): Promise<{ proxy: TestProxy; address: SocketAddress }> {
+  if (way === 'multiplexed') return startMultiplexed(t, server);
+  const { proxy, [way]: address } = await startBoth(t, server);
+  return { proxy, address };
+}
+
+/** The third way alone. @returns also the server's proxy */
+export async function startMultiplexed(
+  t: Test,
+  server: SocketAddress,
+): Promise<{ proxy: TestProxy; inner: TestProxy; address: SocketAddress }> {
+  const identities = await makeIdentities(t);
+  const [web, shop] = [await identities.make('web'), await identities.make('shop')];
+  const inner = await startTestProxy(t, {
+    identity: shop.settings,
+    inbound: { ports: [{ listen: '127.0.0.1:0', port: server.port, policy: 'all-authenticated' }] },
+  });
+  const meshed = serviceYaml('shop', [{ address: inner.listeners[0], identity: shop.spiffe }]);
+  const proxy = await startTestProxy(t, {
+    identity: web.settings,
+    outbound: listenerFor('shop'),
+    mesh: { 'shop.yaml': meshed },
+  });
+  const [address] = proxy.listeners;
+  // The first answer announces that the other proxy takes streams.
+  await eventually('requests are streams', async () => {
+    await talk(address, OPENING, { end: true });
+    const [latest] = await proxy.explanations();
+    return latest?.attempts.at(-1)?.protocol === 'h2' || undefined;
+  });
+  return { proxy, inner, address };
 }
 
 /** Runs `one` for all, a few at once. */
