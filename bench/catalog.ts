@@ -25,6 +25,7 @@ import { peer as nginxHttp } from './peers/nginx-http.ts';
 import { peer as nginxStream } from './peers/nginx-stream.ts';
 import { peer as nodeUndici } from './peers/node-undici.ts';
 import { scenario as h2Download } from './scenarios/h2-download.ts';
+import { scenario as h2Flood } from './scenarios/h2-flood.ts';
 import { scenario as h2Latency } from './scenarios/h2-latency.ts';
 import { scenario as h2Multiplexed } from './scenarios/h2-multiplexed.ts';
 import { scenario as h2Single } from './scenarios/h2-single.ts';
@@ -94,6 +95,7 @@ export const SCENARIOS: readonly Scenario[] = [
   h2Latency,
   h2Stream,
   h2Download,
+  h2Flood,
   mtlsH2Multiplexed,
   mtlsH2Single,
   mtlsHttpMultiplexed,

@@ -144,8 +144,9 @@ class Connection {
   virtual void onData(uint32_t id, Stream& stream, std::string_view bytes, bool end) = 0;
   /** More DATA may be sent, on any stream. */
   virtual void onRoom() {}
-  /** The other side gave a stream up, or the connection. */
+  /** The other side gave the connection up, or a stream, unless `onReset` says otherwise. */
   virtual void onBroken(const std::string& how) = 0;
+  virtual void onReset(uint32_t, uint32_t code) { onBroken("RST_STREAM with code " + std::to_string(code)); }
 
  private:
   bool hasOutput() const { return sent_ < out_.size(); }
@@ -210,7 +211,7 @@ class Connection {
         if ((flags & kEndHeaders) != 0) onHeaders(id, ending_);
         return;
       case kReset:
-        return onBroken("RST_STREAM with code " + std::to_string(number(payload, 0, 4)));
+        return onReset(id, number(payload, 0, 4));
       case kGoAway:
         return onBroken("GOAWAY with code " + std::to_string(number(payload, 4, 4)));
       case kSettings:

@@ -122,6 +122,12 @@ class ServerConnection : public Connection {
 
   void onBroken(const std::string&) override { broken_ = true; }
 
+  /** A client may change its mind, and others on the connection must not suffer (h2-flood). */
+  void onReset(uint32_t id, uint32_t) override {
+    waiting_.erase(id);
+    streams().erase(id);
+  }
+
  private:
   static constexpr std::string_view kDownload = "download ";
   static bool isDownload(std::string_view bytes) { return bytes.starts_with(kDownload); }

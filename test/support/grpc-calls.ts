@@ -2,6 +2,7 @@
 
 import {
   type CallOptions,
+  type ChannelOptions,
   Client,
   type ClientDuplexStream,
   type ClientReadableStream,
@@ -32,10 +33,11 @@ export interface Extra {
 export class Stub {
   private readonly client: Client;
 
-  constructor(address: string) {
+  constructor(address: string, options: ChannelOptions = {}) {
     this.client = new Client(address, credentials.createInsecure(), {
       'grpc.enable_http_proxy': 0,
       'grpc.max_receive_message_length': -1,
+      ...options,
     });
   }
 

@@ -39,7 +39,8 @@ export const ALL_RIGHT: readonly GrpcOutcome[] = [
 
 const pathOf = (name: string) => fileURLToPath(new URL(`./${name}`, import.meta.url));
 
-const GRPC_JS: GrpcStack = {
+/** The one that needs nothing but Node. */
+export const GRPC_JS: GrpcStack = {
   name: 'grpc-js',
   server: (host, port) => [...WITHOUT_HOOKS, process.execPath, pathOf('grpc-server.ts'), host, String(port)],
   client: (address) => [...WITHOUT_HOOKS, process.execPath, pathOf('grpc-client.ts'), address],

@@ -67,14 +67,15 @@ export class H2Application {
   }
 }
 
-/** Starts one on a free port; it is gone when the test ends. */
+/** Starts one, on a free port unless it is given; it is gone when the test ends. */
 export async function startH2Application(
   t: Test,
   handle: H2Handler = answerStream,
   options: SessionOptions = {},
+  port = 0,
 ): Promise<H2Application> {
   const application = new H2Application(handle, options);
-  application.server.listen(0, '127.0.0.1');
+  application.server.listen(port, '127.0.0.1');
   await once(application.server, 'listening');
   application.address = at(`127.0.0.1:${(application.server.address() as AddressInfo).port}`);
   t.teardown(() => application.destroy());
@@ -83,11 +84,19 @@ export async function startH2Application(
 
 /**
  * `/echo`, and CONNECT, sends the request's body back as it comes; `/digest` its checksum, trailers and head as JSON; `/body?n=` a body; `/status?n=`
- * a status without one; `/trailers` trailers; `/hints` two interim responses first; everything else a text.
+ * a status without one; `/trailers` trailers; `/hints` two interim responses first; `/silent` one and no final one; everything else a text.
+ * Who expects 100 gets it, or the status that `early` says.
  */
 export function answerStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
   const { pathname, searchParams } = new URL(String(headers[':path'] ?? '/connect'), 'http://x');
   const n = Number(searchParams.get('n') ?? 0);
+  const early = Number(searchParams.get('early') ?? 0);
+  if (headers.expect !== undefined && early > 0) {
+    stream.respond({ ':status': early });
+    return void stream.end('early');
+  }
+  if (headers.expect !== undefined) stream.additionalHeaders({ ':status': 100 });
+  if (pathname === '/silent') return stream.resume().additionalHeaders({ ':status': 102 });
   if (pathname === '/echo' || pathname === '/connect') {
     stream.respond({ ':status': 200 });
     return void stream.pipe(stream);
