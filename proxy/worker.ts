@@ -415,6 +415,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
     const nowMs = performance.now();
     this.inbound.evict(nowMs);
     this.outbound.evict(nowMs);
+    this.http.endStuck();
     if (++this.sweeps % AUTHORITY_SWEEPS === 0) this.http.sweep();
     this.slab.sweep(nowMs);
   }

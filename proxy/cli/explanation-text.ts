@@ -33,6 +33,8 @@ const REASONS: Readonly<Record<PickReason, string>> = {
   rest: 'the least loaded of those not tried yet; what failed a moment ago comes last',
 };
 
+const PROTOCOLS = { 'http/1': 'HTTP/1', h2: 'HTTP/2' } as const;
+
 const ATTEMPTS: Readonly<Record<AttemptOutcome, string>> = {
   'under way': 'under way',
   answered: 'answered',
@@ -43,7 +45,8 @@ const ATTEMPTS: Readonly<Record<AttemptOutcome, string>> = {
 
 /** The whole account of one request; ends with a line feed. */
 export function renderExplanation(explanation: Explanation): string {
-  const { startedAt, direction, client, clientIdentity, target, detection, error, message } = explanation;
+  const { startedAt, direction, client, clientIdentity, target, detection } = explanation;
+  const { deadlineMs, error, message } = explanation;
   const stranger = direction === 'inbound' ? ', without an identity' : '';
   return finished([
     `${explanation.id}  ${requestOf(explanation)}: ${endingOf(explanation)}`,
@@ -54,6 +57,7 @@ export function renderExplanation(explanation: Explanation): string {
     row('target', `${target || 'unknown'} (${direction})`),
     row('began', `${startedAt.replace('T', ' ').replace('Z', ' UTC')}`),
     row('protocol', protocolOf(detection)),
+    ...(deadlineMs === undefined ? [] : [row('deadline', `${ms(deadlineMs)} after it began (grpc-timeout)`)]),
     '',
     ...attemptsOf(explanation),
     '',
@@ -82,8 +86,9 @@ export function renderLatest(explanations: readonly Explanation[]): string {
   return finished(aligned([head, ...rows], new Set([5])));
 }
 
-function protocolOf({ afterMs }: Explanation['detection']): string {
-  return afterMs < 0 ? 'HTTP/1' : `HTTP/1, found ${ms(afterMs)} after the connection was accepted`;
+function protocolOf({ protocol, afterMs }: Explanation['detection']): string {
+  const name = PROTOCOLS[protocol];
+  return afterMs < 0 ? name : `${name}, found ${ms(afterMs)} after the connection was accepted`;
 }
 
 function requestOf({ request }: Explanation): string {
@@ -91,7 +96,8 @@ function requestOf({ request }: Explanation): string {
   return method === '' ? 'not readable as a request' : `${method} ${authority}${path}`;
 }
 
-function endingOf({ outcome, status, endedAfterMs }: Explanation): string {
+function endingOf({ outcome, status: httpStatus, grpcStatus, endedAfterMs }: Explanation): string {
+  const status = grpcStatus === undefined ? httpStatus : `${httpStatus}, gRPC ${grpcStatus}`;
   const after = endedAfterMs === undefined ? '' : ` after ${ms(endedAfterMs)}`;
   switch (outcome) {
     case 'under way':
@@ -107,7 +113,8 @@ function endingOf({ outcome, status, endedAfterMs }: Explanation): string {
   }
 }
 
-function statusOf({ outcome, status }: Explanation): string {
+function statusOf({ outcome, status: httpStatus, grpcStatus }: Explanation): string {
+  const status = grpcStatus ?? httpStatus;
   if (outcome === 'answered') return String(status);
   return status === undefined ? outcome : `${status} ${outcome}`;
 }
@@ -144,9 +151,10 @@ function resultOf({ endpoint, outcome, detail }: ExplainedAttempt): string {
   return outcome === 'lost' ? reason : `${ATTEMPTS[outcome]}: ${reason}`;
 }
 
-function connectionOf({ connection, served }: ExplainedAttempt): string {
-  if (connection === 'new') return 'new connection';
-  return `kept connection, ${served} ${served === 1 ? 'request' : 'requests'} before`;
+function connectionOf({ protocol, connection, served }: ExplainedAttempt): string {
+  const name = PROTOCOLS[protocol];
+  if (connection === 'new') return `${name}, new connection`;
+  return `${name}, kept connection, ${served} ${served === 1 ? 'request' : 'requests'} before`;
 }
 
 function choiceOf({ reason, compared, elsewhere }: ExplainedChoice, chosen: string): string[] {

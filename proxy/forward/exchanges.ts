@@ -4,6 +4,7 @@
  */
 import { LineBudget } from '../core/line-budget.ts';
 import { log } from '../core/log.ts';
+import type { FieldList } from '../http/h2/field.ts';
 import { errorName, H2_ERROR } from '../http/h2/frames.ts';
 import type { H2Head } from '../http/h2/head.ts';
 import type { Head } from '../http/head.ts';
@@ -17,6 +18,7 @@ import { type DecisionOutcome, type Explanation, LATEST } from '../model/explana
 import type { Side } from '../model/messages.ts';
 import type { Engine } from '../native/engine.ts';
 import type { AccessLog } from './access-log.ts';
+import { CallDeadlines, type CallDeadlinesOwner } from './call-deadlines.ts';
 import { Decisions } from './decisions.ts';
 import type { Dialler } from './dial.ts';
 import { explain } from './explanation.ts';
@@ -38,7 +40,7 @@ export interface ExchangesOwner {
 }
 
 /** Exchanges of one worker. */
-export class Exchanges implements AttemptsOwner {
+export class Exchanges implements AttemptsOwner, CallDeadlinesOwner {
   /** Clients of these sides are told that their connections do not last. */
   draining: readonly Side[] = [];
   /** Where requests are logged; undefined where they are not. */
@@ -48,6 +50,7 @@ export class Exchanges implements AttemptsOwner {
   private readonly metrics: HttpWorkerMetrics;
   private readonly owner: ExchangesOwner;
   private readonly decisions: Decisions;
+  private readonly deadlines: CallDeadlines;
   private readonly lines = new LineBudget();
 
   constructor(
@@ -62,6 +65,7 @@ export class Exchanges implements AttemptsOwner {
     this.metrics = metrics;
     this.owner = owner;
     this.decisions = new Decisions(settings.worker);
+    this.deadlines = new CallDeadlines(engine, this);
     this.attempts = new HttpAttempts(engine, slab, dialler, settings.multiplex, this);
   }
 
@@ -76,6 +80,19 @@ export class Exchanges implements AttemptsOwner {
     exchange.texts = this.access?.take(head);
   }
 
+  /** A gRPC call is to be over so many ms after it began. */
+  limit(exchange: Exchange, timeoutMs: number): void {
+    exchange.dueMs = exchange.startedMs + timeoutMs;
+    if (exchange.decision !== undefined) exchange.decision.deadlineMs = timeoutMs;
+    this.deadlines.add(exchange);
+  }
+
+  overdue(exchange: Exchange): void {
+    const { dueMs, startedMs } = exchange;
+    const message = `the deadline of the call has passed, ${dueMs - startedMs} ms after it began (grpc-timeout)`;
+    this.failed(exchange, 504, 'response timeout', message);
+  }
+
   /** Its head is kept, and it can go out. */
   send(exchange: Exchange, nowMs: number): void {
     this.attempts.start(exchange, nowMs);
@@ -84,6 +101,11 @@ export class Exchanges implements AttemptsOwner {
   /** Bytes of its body were passed on, as they came. */
   keep(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
     this.attempts.keep(exchange, bytes, from, to);
+  }
+
+  /** Its trailers were. */
+  keepTrailers(exchange: Exchange, trailers: FieldList): void {
+    this.attempts.keepTrailers(exchange, trailers);
   }
 
   /** Nobody wants its answer any more. */
@@ -104,7 +126,7 @@ export class Exchanges implements AttemptsOwner {
     exchange.client.finished(exchange);
   }
 
-  /** Both sides have agreed on another protocol. */
+  /** Both sides have agreed on another protocol; that is the end of what there is to record. */
   switched(exchange: Exchange): void {
     this.answered(exchange, true);
   }
@@ -119,8 +141,12 @@ export class Exchanges implements AttemptsOwner {
   /** Answers for the endpoint, or breaks off an answer of which the client has a part already. */
   failed(exchange: Exchange, status: number, reason: HttpErrorReason, message: string): void {
     const { connection } = exchange;
+    if (exchange.isOpenTunnel) {
+      this.attempts.abandon(exchange);
+      return this.brokenOff(exchange, message);
+    }
     // What could not even be read as a request is recorded too.
-    exchange.decision ??= this.decisions.begin(connection, undefined, this.engine.nowMs());
+    exchange.decision ??= this.unread(exchange);
     const { decision } = exchange;
     decision.error = reason;
     decision.message = message;
@@ -186,6 +212,13 @@ export class Exchanges implements AttemptsOwner {
     for (const exchange of exchanges) this.log(exchange, this.engine.nowMs());
   }
 
+  /** The record of what could not be read as a request. */
+  private unread({ connection, isHttp2 }: Exchange): Decision {
+    const decision = this.decisions.begin(connection, undefined, this.engine.nowMs());
+    decision.isHttp2 = isHttp2;
+    return decision;
+  }
+
   private answered(exchange: Exchange, whole: boolean): void {
     const nowMs = this.engine.nowMs();
     const { series, status, startedMs, grpcStatus } = exchange;
@@ -201,6 +234,7 @@ export class Exchanges implements AttemptsOwner {
   private settle(exchange: Exchange, outcome: DecisionOutcome, nowMs: number): void {
     const { decision } = exchange;
     exchange.series = undefined;
+    if (exchange.deadlinePlace >= 0) this.deadlines.remove(exchange);
     if (decision === undefined) return;
     decision.outcome = outcome;
     decision.status = exchange.status;

@@ -1,4 +1,5 @@
 /** Puts the record of a decision into words and figures; only when somebody asks. */
+import { GRPC_NAMES } from '../http/grpc.ts';
 import { METHOD } from '../http/names.ts';
 import type { Attempt, Decision } from '../model/decision.ts';
 import type { ExplainedAttempt, ExplainedCandidate, Explanation } from '../model/explanation.ts';
@@ -10,7 +11,7 @@ const METHOD_NAMES = new Map<number, string>(
 
 /** @param id see `Decisions.idOf` */
 export function explain(decision: Decision, id: string): Explanation {
-  const { startedMs, identity, status, error, message, tries } = decision;
+  const { startedMs, deadlineMs, identity, status, grpcStatus, error, message, tries } = decision;
   const attempts = decision.kept();
   const after = (ms: number): number | undefined => (ms < 0 ? undefined : rounded(ms - startedMs));
   return {
@@ -26,8 +27,10 @@ export function explain(decision: Decision, id: string): Explanation {
       path: latin1(decision.text, decision.authorityLength, decision.textLength),
       authority: latin1(decision.text, 0, decision.authorityLength),
     },
+    deadlineMs: deadlineMs < 0 ? undefined : deadlineMs,
     outcome: decision.outcome,
     status: status === 0 ? undefined : status,
+    grpcStatus: GRPC_NAMES[grpcStatus],
     error,
     message: message === '' ? undefined : message,
     attempts: attempts.map((attempt) => explainAttempt(attempt, startedMs)),
@@ -39,13 +42,14 @@ export function explain(decision: Decision, id: string): Explanation {
 }
 
 function explainAttempt(attempt: Attempt, sinceMs: number): ExplainedAttempt {
-  const { endpoint, served, outcome, detail, pick } = attempt;
+  const { endpoint, isHttp2, served, outcome, detail, pick } = attempt;
   const { reason, first, second, elsewhere } = pick;
   const compared = [first, second].flatMap((candidate) => explainCandidate(candidate) ?? []);
   return {
     endpoint: String(endpoint?.address),
     identity: endpoint?.tls?.identity,
     afterMs: rounded(attempt.startedMs - sinceMs),
+    protocol: isHttp2 ? 'h2' : 'http/1',
     connection: served < 0 ? 'new' : 'kept',
     served: served < 0 ? undefined : served,
     outcome,

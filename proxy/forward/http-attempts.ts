@@ -4,6 +4,7 @@
  * (RFC 9110 section 9.2.2). What cannot be saved is told with the reason.
  */
 import { ERRNO, errnoName } from '../core/errno.ts';
+import type { FieldList } from '../http/h2/field.ts';
 import type { HttpAuthorities } from '../metrics/http-authorities.ts';
 import type { HttpPoolSeries } from '../metrics/http-pool.ts';
 import type { HttpErrorReason } from '../metrics/http-worker.ts';
@@ -37,6 +38,9 @@ const MAX_TRIES = 10;
 
 /** Times a request is sent again because its connection was lost: the third loss in a row is the request's own fault. */
 const MAX_REPLAYS = 3;
+
+/** Why a request that nobody has seen is not sent again. */
+const TOO_LONG = '; its body was too long to be kept and sent again';
 
 /** Who is told what becomes of a request. */
 export interface AttemptsOwner {
@@ -87,9 +91,13 @@ export class HttpAttempts
 
   /** Bytes of its body were passed on. */
   keep(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
-    // Of a connection that only it has, some of it has always been processed; streams are refused with their content.
-    if (exchange.idempotent || exchange.carrier?.writer.socket === 0)
-      this.retained.keep(exchange, bytes, from, to);
+    if (mayBeRefused(exchange)) this.retained.keep(exchange, bytes, from, to);
+    else exchange.replayable = false;
+  }
+
+  /** Its trailers were. */
+  keepTrailers(exchange: Exchange, trailers: FieldList): void {
+    if (mayBeRefused(exchange)) this.retained.keepTrailers(exchange, trailers);
     else exchange.replayable = false;
   }
 
@@ -128,6 +136,19 @@ export class HttpAttempts
     this.attempt(exchange, failure, nowMs);
   }
 
+  unreached(exchange: Exchange, endpoint: Endpoint, reason: string): void {
+    const nowMs = this.engine.nowMs();
+    const detail = `${endpoint.address}: ${reason}`;
+    endpoint.requestFailed(nowMs - exchange.attemptedMs, nowMs);
+    // What was sent of it is sent again.
+    exchange.replays++;
+    if (exchange.replayable)
+      return this.dialFailed(exchange, endpoint, { errno: 0, detail, reason: 'connect' });
+    this.detach(exchange, endpoint);
+    exchange.decision?.attempted('not reached', detail);
+    this.owner.failed(exchange, 502, 'connect', `${detail}${TOO_LONG}`);
+  }
+
   carried(exchange: Exchange, carrier: Http2Carrier): void {
     this.send(exchange, carrier);
   }
@@ -138,7 +159,12 @@ export class HttpAttempts
 
   turnedAway(exchange: Exchange, endpoint: Endpoint): void {
     this.detach(exchange, endpoint);
-    exchange.decision?.attempted('not reached', `${endpoint.address}: its connection takes no more streams`);
+    const { refusesExtendedConnect } = this.connections.poolOf(endpoint);
+    const why =
+      exchange.isExtendedConnect && refusesExtendedConnect
+        ? 'it takes no extended CONNECT (RFC 8441)'
+        : 'its connection takes no more streams';
+    exchange.decision?.attempted('not reached', `${endpoint.address}: ${why}`);
     this.attempt(exchange, undefined, this.engine.nowMs());
   }
 
@@ -250,14 +276,26 @@ export class HttpAttempts
     const { connection } = exchange;
     const decision = exchange.decision!;
     let failure = last;
+    let lastResort: Endpoint | undefined;
     for (;;) {
-      const endpoint = this.next(exchange, failure?.errno ?? 0, nowMs);
+      // Who takes no streams just now is waited for only when nobody else is left.
+      const endpoint = this.next(exchange, failure?.errno ?? 0, nowMs) ?? lastResort;
       if (endpoint === undefined) return this.noEndpoint(exchange, failure, nowMs);
       const pool = this.connections.poolOf(endpoint);
-      const kept = this.kept(exchange, pool, endpoint, nowMs);
+      const shared = this.isShared(exchange, pool, endpoint);
+      if (!shared && exchange.isExtendedConnect && !exchange.isWebSocket)
+        return this.refuseProtocol(exchange, endpoint);
+      let kept = shared ? this.http2.withRoom(pool)?.carry(exchange) : this.kept(exchange, pool, nowMs);
+      const closed = shared && kept === undefined ? this.http2.withoutStreams(pool) : undefined;
+      if (closed !== undefined && endpoint !== lastResort) {
+        lastResort ??= endpoint;
+        exchange.tried = [...exchange.tried, endpoint];
+        continue;
+      }
+      kept ??= closed?.carry(exchange);
       exchange.attemptedMs = nowMs;
-      decision.attempt(endpoint, connection.picker?.last, kept?.served ?? -1, nowMs);
-      const carrier = kept ?? this.open(exchange, pool, endpoint, nowMs);
+      decision.attempt(endpoint, connection.picker?.last, shared, kept?.served ?? -1, nowMs);
+      const carrier = kept ?? this.open(exchange, pool, endpoint, shared, nowMs);
       if ('errno' in carrier) {
         failure = carrier;
         decision.attempted('not reached', failure.detail);
@@ -284,22 +322,39 @@ export class HttpAttempts
     exchange.series = series;
   }
 
-  /** What can carry it without another connection. */
-  private kept(exchange: Exchange, pool: HttpPool, endpoint: Endpoint, nowMs: number): Carrier | undefined {
-    if (this.isShared(exchange, endpoint)) return this.http2.withRoom(pool)?.carry(exchange);
+  /** A connection of HTTP/1 that can carry it. */
+  private kept(exchange: Exchange, pool: HttpPool, nowMs: number): Carrier | undefined {
     // After a loss others that waited as long may be as dead.
     if (exchange.replays > 0) return undefined;
     const sinceMs = exchange.idempotent ? 0 : nowMs - RECENT_MS;
     return this.connections.waiting(pool, sinceMs);
   }
 
-  /** It goes out on a stream: it came on one, or the endpoint's proxy takes all requests so. A tunnel has its own connection. */
-  private isShared(exchange: Exchange, { figures }: Endpoint): boolean {
-    return exchange.isHttp2 || (this.multiplex && figures.takesHttp2 && !exchange.isTunnel);
+  /**
+   * It goes out on a stream: the application is known to speak HTTP/2, or it came on one and nobody knows better, or the endpoint's proxy
+   * takes all requests so. A tunnel has a connection of its own where it is not a stream from end to end.
+   */
+  private isShared(exchange: Exchange, pool: HttpPool, { protocol, figures }: Endpoint): boolean {
+    const asHttp2 = protocol === undefined ? exchange.isHttp2 : protocol === 'http2';
+    if (!exchange.isTunnel) return asHttp2 || (this.multiplex && figures.takesHttp2);
+    if (!asHttp2) return false;
+    return exchange.isExtendedConnect ? !pool.refusesExtendedConnect : !exchange.isWebSocket;
   }
 
-  private open(exchange: Exchange, pool: HttpPool, endpoint: Endpoint, nowMs: number): Carrier | DialFailure {
-    if (!this.isShared(exchange, endpoint)) return this.connections.open(pool, endpoint, exchange, nowMs);
+  /** HTTP/1 has no word for the protocol that an extended CONNECT asks for. */
+  private refuseProtocol(exchange: Exchange, { address }: Endpoint): void {
+    const message = `${address} takes no extended CONNECT (RFC 8441), and with HTTP/1 there is only WebSocket`;
+    this.owner.failed(exchange, 501, 'unexpected', message);
+  }
+
+  private open(
+    exchange: Exchange,
+    pool: HttpPool,
+    endpoint: Endpoint,
+    shared: boolean,
+    nowMs: number,
+  ): Carrier | DialFailure {
+    if (!shared) return this.connections.open(pool, endpoint, exchange, nowMs);
     const upstream = this.http2.open(pool, endpoint, exchange.connection.direction === 'outbound');
     return upstream instanceof Http2Upstream ? upstream.carry(exchange) : upstream;
   }
@@ -336,10 +391,18 @@ export class HttpAttempts
   }
 }
 
+/**
+ * Whether its body may have to be sent again. Of a connection that only it has, some of it has always been processed; streams are
+ * refused with their content.
+ */
+function mayBeRefused({ idempotent, carrier }: Exchange): boolean {
+  return idempotent || carrier?.writer.socket === 0;
+}
+
 /** Why a request that was lost is not sent again. */
 function whyLost({ idempotent, replayable, replays }: Exchange, fate: RequestFate): string {
   if (!idempotent && fate !== 'unprocessed')
     return '; the request may have been processed, and must not be sent twice';
   if (fate === 'given up') return '';
-  return replayable ? `, ${replays} times in a row` : '; its body was too long to be kept and sent again';
+  return replayable ? `, ${replays} times in a row` : TOO_LONG;
 }

@@ -95,6 +95,11 @@ export class HttpForward {
     this.exchanges.logUnderWay(this.underWay());
   }
 
+  /** Lets go of clients that never finish what they begin to say; about every ten seconds. */
+  endStuck(): void {
+    for (const client of this.clients) if (client instanceof Http2Client) client.endStuck();
+  }
+
   /** Lets go of what nobody asks for any more; about once a minute. */
   sweep(): void {
     this.connections.sweep();
@@ -139,7 +144,7 @@ export class HttpForward {
   closeIdle(connections: Iterable<ProxyConnection>): void {
     for (const connection of connections) {
       const client = this.clientOf(connection);
-      if (client instanceof Http2Client) client.session.drain();
+      if (client instanceof Http2Client) client.drain();
       else if (client?.phase === 'head' && client.held.length === 0) this.http1.requests.closeSoon(client);
     }
   }

@@ -1,7 +1,9 @@
 /** A client's HTTP/1 connection and the exchange it is at: it has one at a time, and uses it again. */
 import { equalsFolded, LOWER } from '../http/bytes.ts';
+import { asksForWebSocket } from '../http/h2/from-http1.ts';
 import type { OwnFields } from '../http/h2/own-fields.ts';
-import { type Head, PROTOCOL } from '../http/head.ts';
+import { webSocketKeyOf } from '../http/h2/websocket.ts';
+import { BODY, type Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import type { HttpSeries } from '../metrics/http.ts';
 import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
@@ -10,9 +12,10 @@ import type { Http1Writer } from './http1-body.ts';
 
 /**
  * What a client's connection is doing: reading a request's head, its body, or nothing until the response has gone out; `tunnel`
- * once bytes are to pass both ways untouched, if the endpoint agrees; `closing` when nothing more is read.
+ * once bytes are to pass both ways untouched, if the endpoint agrees, and `talk` while they do as the content of a stream of HTTP/2;
+ * `closing` when nothing more is read.
  */
-export type ClientPhase = 'head' | 'body' | 'answer' | 'tunnel' | 'closing';
+export type ClientPhase = 'head' | 'body' | 'answer' | 'tunnel' | 'talk' | 'closing';
 
 /** What a client may take its time over. */
 export type RequestPart = 'head' | 'body' | 'next';
@@ -71,13 +74,17 @@ export class Http1Exchange extends Exchange {
   }
 
   get isTunnel(): boolean {
-    return this.phase === 'tunnel';
+    return this.phase === 'tunnel' || this.phase === 'talk';
+  }
+
+  /** A WebSocket without a key cannot be answered: it is for the endpoint to say so. */
+  get isExtendedConnect(): boolean {
+    return this.webSocketKey !== undefined;
   }
 
   /** Takes what a request's head says; nothing of the exchange before is left. */
   begin(head: Head, nowMs: number): void {
-    this.beginWith(head.method, nowMs);
-    const websocket = head.upgrade && head.protocol === PROTOCOL.websocket && head.method === METHOD.get;
+    this.beginWith(head.method, true, nowMs);
     this.minor = head.minor;
     this.requestLength = head.contentLength;
     this.requestFraming = head.framing;
@@ -85,8 +92,11 @@ export class Http1Exchange extends Exchange {
     this.last = head.close;
     this.keepAlive = !head.close;
     this.json = prefersJson(head);
-    const tunnel = head.method === METHOD.connect || (websocket && this.requestBody.done);
+    const webSocket = this.requestBody.done && asksForWebSocket(head);
+    this.webSocketKey = webSocket ? webSocketKeyOf(head) : undefined;
+    const tunnel = head.method === METHOD.connect || webSocket;
     this.phase = tunnel ? 'tunnel' : this.requestBody.done ? 'answer' : 'body';
+    if (tunnel) this.requestBody.start(BODY.untilClose, 0);
   }
 }
 

@@ -1,17 +1,21 @@
 /** A client's HTTP/2 connection: each of its streams is an exchange of its own. */
 import type { LocalAnswer } from '../http/answer.ts';
 import { answerFields, GRPC_OF_REASON, grpcAnswerFields, grpcTrailerFields } from '../http/answer-fields.ts';
+import { grpcTimeoutMs, renewGrpcTimeout } from '../http/grpc.ts';
 import { FieldList } from '../http/h2/field.ts';
 import { H2_ERROR } from '../http/h2/frames.ts';
 import { FieldOptions, responseFields } from '../http/h2/from-http1.ts';
 import type { H2Head } from '../http/h2/head.ts';
 import { DEFAULT_OPTIONS } from '../http/h2/options.ts';
+import { dropOriginalProtocol, originalProtocol } from '../http/h2/original-protocol.ts';
 import type { OwnFields } from '../http/h2/own-fields.ts';
 import type { ServerOwner } from '../http/h2/owner.ts';
 import { describeH2Problem } from '../http/h2/problems.ts';
 import { ServerSession } from '../http/h2/server-session.ts';
 import type { Stream } from '../http/h2/stream.ts';
 import { fieldsRoom, LineOptions, writeRequestFields } from '../http/h2/to-http1.ts';
+import { UNPROCESSED } from '../http/h2/unprocessed.ts';
+import { makeWebSocketKey } from '../http/h2/websocket.ts';
 import { BODY, type Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import { CONNECTION } from '../http/write.ts';
@@ -20,6 +24,7 @@ import { joined, NO_BYTES, type ProxyConnection } from '../model/connection.ts';
 import type { ClientSide } from '../model/exchange.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 import type { Exchanges } from './exchanges.ts';
+import { hostOf } from './http1-clients.ts';
 import { StreamWriter } from './http2-body.ts';
 import { Http2Exchange } from './http2-exchange.ts';
 import { Http2Socket } from './http2-socket.ts';
@@ -32,6 +37,12 @@ const IDLE_MS = 10 * 60_000;
 
 /** How long a client may leave a stream without a window, in ms: what it has asked for waits in memory. */
 const STALLED_MS = 5 * 60_000;
+
+/**
+ * A call that has waited for less than this, in ms, goes on with the `grpc-timeout` it came with: that is often the same as the last
+ * one's, which connections have in their compression tables, and the network takes as long.
+ */
+const MIN_WAITED_MS = 1;
 
 /** Heads on their way, which are sent before the next ones come. */
 const outgoing = new FieldList();
@@ -52,6 +63,12 @@ export class Http2Client
   private readonly own: OwnFields | undefined;
   private readonly clientSeries: HttpSeries | undefined;
   private readonly spare: Http2Exchange[] = [];
+  /** For requests that name none and go on as HTTP/1. */
+  private host: Uint8Array | null = null;
+  /** It has had no streams for a while: it is not asked for signs of life, and wakes nobody. */
+  private isResting = false;
+  /** It is the authenticated proxy of somebody else's application. */
+  private readonly isMesh: boolean;
 
   /**
    * @param own added to each of its requests
@@ -69,8 +86,8 @@ export class Http2Client
     this.connection = connection;
     this.own = own;
     this.clientSeries = clientSeries;
-    const keepMesh = connection.direction === 'inbound' && connection.clientIdentity !== undefined;
-    this.session = new ServerSession<Http2Exchange>(this, { ...DEFAULT_OPTIONS, keepMesh });
+    this.isMesh = connection.direction === 'inbound' && connection.clientIdentity !== undefined;
+    this.session = new ServerSession<Http2Exchange>(this, { ...DEFAULT_OPTIONS, keepMesh: this.isMesh });
   }
 
   get socket(): ConnectionId {
@@ -112,8 +129,23 @@ export class Http2Client
     const { session } = this;
     // It does not even fetch what ends the connection, or is not there any more.
     if (session.isEnded || this.isSilent()) return this.engine.reset(this.socket);
-    if (session.streamCount === 0 && this.nowMs() - session.receivedMs >= IDLE_MS) session.drain();
-    this.watch();
+    if (session.streamCount > 0 || session.draining) return this.watch();
+    if (this.nowMs() - session.receivedMs >= IDLE_MS) return this.drain();
+    this.isResting = true;
+    this.engine.deadline(this.socket, IDLE_MS, true);
+  }
+
+  /** The client is told that the connection does not last. */
+  drain(): void {
+    this.session.drain();
+    this.stir();
+  }
+
+  /** Ends the connection when what was not whole the last time still is not: it takes memory. About every ten seconds. */
+  endStuck(): void {
+    if (!this.session.isStuck()) return;
+    this.session.close(H2_ERROR.enhanceYourCalm, 'a frame or header block did not become whole within 10 s');
+    this.stir();
   }
 
   /** Gives streams up that the client has left without a window for too long, whatever else it says; about once a minute. */
@@ -134,9 +166,11 @@ export class Http2Client
   requestHead(_session: Session, stream: ClientStream, head: H2Head, end: boolean): void {
     const nowMs = this.nowMs();
     const exchange = this.obtain(stream);
+    if (this.isResting) this.stir();
     exchange.begin(head, end, nowMs);
     this.exchanges.begin(exchange, head, nowMs);
     if (this.own !== undefined) for (const field of this.own.fields) exchange.fields.push(field);
+    if (exchange.grpc) this.limit(exchange);
     this.exchanges.send(exchange, nowMs);
   }
 
@@ -190,16 +224,31 @@ export class Http2Client
     const { engine } = this;
     lineOptions.framing = exchange.requestFraming;
     lineOptions.contentLength = exchange.requestLength;
-    lineOptions.connection = CONNECTION.none;
+    exchange.webSocketKey = exchange.isWebSocket ? makeWebSocketKey() : undefined;
+    lineOptions.webSocketKey = exchange.webSocketKey ?? null;
+    lineOptions.connection = exchange.isWebSocket ? CONNECTION.upgrade : CONNECTION.none;
     lineOptions.extra = this.own?.lines ?? null;
-    const at = engine.reserve(fieldsRoom(exchange.fields, lineOptions));
-    const end = writeRequestFields(exchange.fields, lineOptions, engine.slab, at);
+    this.host ??= hostOf(this.connection);
+    lineOptions.host = this.host;
+    const fields = this.headFields(exchange);
+    const at = engine.reserve(fieldsRoom(fields, lineOptions));
+    const end = writeRequestFields(fields, lineOptions, engine.slab, at);
     engine.sendBuilt(socket, end);
     return end - at;
   }
 
+  /** A call that has waited has less time left. */
   headFields(exchange: Http2Exchange): FieldList {
-    return exchange.fields;
+    const { fields, deadlinePlace, startedMs, dueMs, carrier } = exchange;
+    if (deadlinePlace >= 0) {
+      const nowMs = this.nowMs();
+      if (nowMs - startedMs >= MIN_WAITED_MS) renewGrpcTimeout(fields, Math.max(0, dueMs - nowMs));
+    }
+    if (carrier?.endpoint?.protocol !== 'http1') return fields;
+    // Where it goes on as a stream all the same, it is to another proxy, which is to write it as HTTP/1.
+    outgoing.take(fields);
+    outgoing.push(originalProtocol(1, false));
+    return outgoing;
   }
 
   releaseHead(exchange: Http2Exchange): void {
@@ -226,12 +275,18 @@ export class Http2Client
   // --- responses
 
   respond(exchange: Http2Exchange, head: Head): void {
+    const isUpgrade = head.status === 101;
     fieldOptions.original = exchange.originalMinor >= 0;
+    fieldOptions.webSocket = isUpgrade;
     responseFields(head, fieldOptions, outgoing);
-    this.sendResponse(exchange, outgoing, head.status, head.status >= 200 && head.body === BODY.none);
+    if (isUpgrade) exchange.status = 200;
+    const status = isUpgrade ? 200 : head.status;
+    const isConsent = exchange.isTunnel && status >= 200 && status < 300;
+    this.sendResponse(exchange, outgoing, status, status >= 200 && head.body === BODY.none && !isConsent);
   }
 
   respondFields(exchange: Http2Exchange, head: H2Head, end: boolean): void {
+    if (exchange.carrier?.endpoint?.protocol === 'http1') dropOriginalProtocol(head.fields);
     this.sendResponse(exchange, head.fields, head.status, end);
   }
 
@@ -240,28 +295,32 @@ export class Http2Client
     if (!exchange.writer.full) this.finish(exchange);
   }
 
-  /** No stream of ours asks for another protocol. */
-  switched(exchange: Http2Exchange, upstream: ConnectionId): void {
-    this.engine.reset(upstream);
-    this.breakOff(exchange, 'the endpoint switched protocols');
-  }
+  /** A stream has no socket of its own. */
+  switched(): void {}
 
   answer(exchange: Http2Exchange, answer: LocalAnswer): number {
     const { session } = this;
-    const { stream, grpc, method, json, decision } = exchange;
+    const { stream, grpc, method, json } = exchange;
     if (stream === undefined) return 0;
     if (grpc) {
       // What the client sees: it knows no other status.
       exchange.status = 200;
-      exchange.grpcStatus = GRPC_OF_REASON[decision?.error ?? 'unexpected'];
+      exchange.grpcStatus = codeOf(exchange);
       grpcAnswerFields(answer, exchange.grpcStatus, outgoing);
+      this.sayUnprocessed(exchange);
       session.sendHead(stream, outgoing, true);
       return 0;
     }
     const body = answerFields(answer, json, method === METHOD.head, outgoing);
+    this.sayUnprocessed(exchange);
     session.sendHead(stream, outgoing, body.length === 0);
     if (body.length > 0) exchange.writer.write(body, 0, body.length, true);
     return body.length;
+  }
+
+  /** The proxy of a client is told that it may ask another endpoint. */
+  private sayUnprocessed({ decision }: Http2Exchange): void {
+    if (this.isMesh && decision?.error === 'connect') outgoing.push(UNPROCESSED);
   }
 
   /** A gRPC client is told why in trailers, which it gets behind what came so far. */
@@ -270,13 +329,24 @@ export class Http2Client
     if (stream === undefined) return;
     if (grpc && decision !== undefined) {
       const answer = { status: 0, message: why, decision: this.exchanges.idOf(decision) };
-      exchange.grpcStatus = GRPC_OF_REASON[decision.error ?? 'i/o'];
+      exchange.grpcStatus = codeOf(exchange);
       grpcTrailerFields(answer, exchange.grpcStatus, outgoing);
       exchange.writer.end(outgoing);
       return this.finished(exchange);
     }
-    this.session.reset(stream, H2_ERROR.internalError);
+    this.session.reset(stream, exchange.isTunnel ? H2_ERROR.connectError : H2_ERROR.internalError);
     this.recycle(exchange);
+  }
+
+  private limit(exchange: Http2Exchange): void {
+    const timeoutMs = grpcTimeoutMs(exchange.fields);
+    if (timeoutMs >= 0) this.exchanges.limit(exchange, timeoutMs);
+  }
+
+  /** There is something to wait for again. */
+  private stir(): void {
+    this.isResting = false;
+    this.watch();
   }
 
   private sendResponse(exchange: Http2Exchange, fields: FieldList, status: number, end: boolean): void {
@@ -292,13 +362,20 @@ export class Http2Client
     carrier?.writer.write(bytes, from, to, last);
     this.exchanges.keep(exchange, bytes, from, to);
     this.credit(exchange);
+    if (last) this.halfClose(exchange);
   }
 
   private endWith(exchange: Http2Exchange, trailers: FieldList): void {
     exchange.requestBody.done = true;
-    // They are not kept.
-    exchange.replayable = false;
     exchange.carrier?.writer.end(trailers);
+    this.exchanges.keepTrailers(exchange, trailers);
+    this.halfClose(exchange);
+  }
+
+  /** The client has ended its half of what may be a tunnel. */
+  private halfClose(exchange: Http2Exchange): void {
+    const { carrier } = exchange;
+    if (exchange.isOpenTunnel && carrier !== undefined) carrier.side.halfClosed(exchange, carrier);
   }
 
   /** The client may send as much again as has been passed on. */
@@ -338,4 +415,9 @@ export class Http2Client
     exchange.writer.forget();
     if (this.spare.length < SPARE) this.spare.push(exchange);
   }
+}
+
+/** What a gRPC client is told: what its endpoint said by a reset, or what the proxy found. */
+function codeOf({ grpcStatus, decision }: Http2Exchange): number {
+  return grpcStatus >= 0 ? grpcStatus : GRPC_OF_REASON[decision?.error ?? 'i/o'];
 }

@@ -42,6 +42,11 @@ export class Http2Connections {
     return best;
   }
 
+  /** One whose endpoint takes no streams just now, and would say so on another one, too. */
+  withoutStreams({ shared }: HttpPool): Http2Upstream | undefined {
+    return shared.find(({ session }) => session.takesNone);
+  }
+
   /** A new one; or why there cannot be one. */
   open(pool: HttpPool, endpoint: Endpoint, outbound: boolean): Http2Upstream | DialFailure {
     const keepMesh = endpoint.tls !== undefined;

@@ -1,5 +1,5 @@
 /** A stream of a client: one exchange among many on its connection. */
-import { latin1 } from '../http/bytes.ts';
+import { equalsFolded, LOWER, latin1 } from '../http/bytes.ts';
 import { isGrpc } from '../http/grpc.ts';
 import { FieldList } from '../http/h2/field.ts';
 import type { H2Head } from '../http/h2/head.ts';
@@ -22,8 +22,6 @@ export class Http2Exchange extends Exchange {
   readonly fields = new FieldList();
   /** The minor version of the HTTP/1 request that a peer sent this way; -1: it is none. */
   originalMinor: 0 | 1 | -1 = -1;
-  /** It is a gRPC call. */
-  grpc = false;
   /** Content that no endpoint has been given yet, and whether that is all of it. */
   held: Uint8Array = NO_BYTES;
   heldLast = false;
@@ -34,6 +32,8 @@ export class Http2Exchange extends Exchange {
   isUnread = false;
   /** The endpoint is done with it, and the client has yet to take the rest. */
   finishing = false;
+  private tunnel = false;
+  private extended = false;
 
   constructor(
     connection: ProxyConnection,
@@ -48,9 +48,12 @@ export class Http2Exchange extends Exchange {
     return this.originalMinor < 0;
   }
 
-  /** Extended CONNECT is a stream like any other. */
   get isTunnel(): boolean {
-    return false;
+    return this.tunnel;
+  }
+
+  get isExtendedConnect(): boolean {
+    return this.extended;
   }
 
   /** Content, or the end of it, waits for an endpoint. */
@@ -60,9 +63,9 @@ export class Http2Exchange extends Exchange {
 
   /** A request begins that could not be understood. */
   beginUnread(nowMs: number): void {
-    this.beginWith(METHOD.other, nowMs);
+    this.beginWith(METHOD.other, false, nowMs);
     this.requestBody.start(BODY.none, 0);
-    this.grpc = this.json = this.heldLast = this.finishing = false;
+    this.grpc = this.json = this.heldLast = this.finishing = this.tunnel = this.extended = false;
     this.isUnread = true;
     this.originalMinor = -1;
     this.owed = 0;
@@ -70,14 +73,16 @@ export class Http2Exchange extends Exchange {
 
   /** A request begins; nothing of the one before is left. `end`: it has no content. */
   begin(head: H2Head, end: boolean, nowMs: number): void {
-    this.beginWith(head.method, nowMs);
+    this.beginWith(isWebSocket(head) ? METHOD.get : head.method, true, nowMs);
+    this.tunnel = head.method === METHOD.connect;
+    this.extended = head.protocol !== undefined;
     this.originalMinor = head.keepMesh ? originalMinor(head.fields) : -1;
     // Once it is known what the request was, none of them is for whoever comes next.
     if (head.keepMesh) dropMeshFields(head.fields);
     this.requestLength = head.contentLength;
     this.requestFraming = requestFraming(head.method, head.contentLength, end);
     this.requestBody.start(end ? BODY.none : BODY.untilClose, 0);
-    this.grpc = isGrpc(head.fields);
+    this.grpc = this.isHttp2 && isGrpc(head.fields);
     this.json = prefersJson(head.fields);
     this.held = NO_BYTES;
     this.heldLast = this.finishing = this.isUnread = false;
@@ -87,6 +92,12 @@ export class Http2Exchange extends Exchange {
     const { items, count } = head.fields;
     for (let i = 0; i < count; i++) this.fields.push(items[i]);
   }
+}
+
+const WEBSOCKET = latin1('websocket');
+
+function isWebSocket({ protocol }: H2Head): boolean {
+  return protocol !== undefined && equalsFolded(protocol.value, 0, protocol.value.length, WEBSOCKET, LOWER);
 }
 
 const ACCEPT = latin1('accept');

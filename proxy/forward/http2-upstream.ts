@@ -1,6 +1,6 @@
 /** An HTTP/2 connection to an endpoint, which carries many requests at once, each on a stream of its own. */
 
-import { grpcStatus } from '../http/grpc.ts';
+import { codeOfHttpStatus, codeOfReset, grpcStatus } from '../http/grpc.ts';
 import { ClientSession } from '../http/h2/client-session.ts';
 import type { FieldList } from '../http/h2/field.ts';
 import { errorName, H2_ERROR } from '../http/h2/frames.ts';
@@ -9,6 +9,7 @@ import { DEFAULT_OPTIONS } from '../http/h2/options.ts';
 import type { ClientOwner } from '../http/h2/owner.ts';
 import { describeH2Problem } from '../http/h2/problems.ts';
 import type { Stream } from '../http/h2/stream.ts';
+import { unprocessedReason } from '../http/h2/unprocessed.ts';
 import { BODY } from '../http/head.ts';
 import type { HttpPoolSeries } from '../metrics/http-pool.ts';
 import type { UpstreamFault, UpstreamStage } from '../model/dialling.ts';
@@ -21,6 +22,14 @@ import { sendAgain } from './retained.ts';
 
 /** Carriers that are kept to be used again. */
 const SPARE = 32;
+
+/**
+ * Streams that are reset on a connection before new ones go out on another: the clients that cancel are many, and a server takes them for one
+ * attacker. Envoy ends connections at 500, nghttp2 (Node.js, nghttpd) at 1,000, with all that is on its way; 128 more may be open here.
+ */
+const MOST_RESETS = 300;
+/** Of those, so many a second are forgotten. nghttp2 forgets 33. */
+const RESETS_PER_SECOND = 20;
 
 type Session = ClientSession<Http2Carrier>;
 type UpstreamStream = Stream<Http2Carrier>;
@@ -43,11 +52,15 @@ export interface Http2UpstreamOwner {
   ): void;
   /** A connection has ended; see `SessionOwner.ended`. */
   sessionEnded(endpoint: Endpoint, code: number, reason: string, ours: boolean): void;
+  /** The endpoint's proxy says that it could not reach its application. */
+  unreached(exchange: Exchange, endpoint: Endpoint, reason: string): void;
   /** Exchange and endpoint belong together no more. */
   detach(exchange: Exchange, endpoint: Endpoint | undefined): void;
   /** A request that waited for its connection can be sent. */
   carried(exchange: Exchange, carrier: Http2Carrier): void;
-  /** The connection takes fewer requests than wait for it. */
+  /** Client and endpoint have agreed on another protocol, which they speak on the stream. */
+  switched(exchange: Exchange): void;
+  /** The connection takes fewer requests than wait for it, or none of this kind. */
   turnedAway(exchange: Exchange, endpoint: Endpoint): void;
 }
 
@@ -80,7 +93,7 @@ export class Http2Carrier implements Carrier {
   }
 
   get isWaiting(): boolean {
-    return !this.upstream.canSend;
+    return !this.upstream.canCarry(this.exchange);
   }
 
   get served(): number {
@@ -107,7 +120,11 @@ export class Http2Upstream
   readonly queue: Http2Carrier[] = [];
   private readonly owner: Http2UpstreamOwner;
   private readonly spare: Http2Carrier[] = [];
+  private readonly keepMesh: boolean;
   private howLost = '';
+  /** Streams that were given up lately, and when the last one was. */
+  private resets = 0;
+  private resetMs = Number.NEGATIVE_INFINITY;
   /** Bytes that the kernel took, when it is lost. */
   private written = 0;
   /** Those to the same endpoint that take new requests. */
@@ -125,6 +142,7 @@ export class Http2Upstream
     this.metrics = metrics;
     this.siblings = siblings;
     this.owner = owner;
+    this.keepMesh = keepMesh;
     this.session = new ClientSession<Http2Carrier>(this, { ...DEFAULT_OPTIONS, keepMesh });
   }
 
@@ -149,15 +167,22 @@ export class Http2Upstream
     const carrier = this.spare.pop() ?? new Http2Carrier(this);
     carrier.exchange = exchange;
     carrier.owed = 0;
-    if (!this.canSend) this.queue.push(carrier);
+    if (!this.canCarry(exchange)) this.queue.push(carrier);
     return carrier;
+  }
+
+  /** It takes this request at once. An extended CONNECT has to wait until the server has said that it takes it (RFC 8441 section 3). */
+  canCarry(exchange: Exchange | undefined): boolean {
+    const { session } = this;
+    if (!this.canSend) return false;
+    return session.takesExtendedConnect || exchange?.isExtendedConnect !== true;
   }
 
   sendRequest(exchange: Exchange, carrier: Carrier): void {
     const { session } = this;
     const place = carrier as Http2Carrier;
-    const { requestBody, keptBody } = exchange;
-    const isWhole = requestBody.done && keptBody.length === 0;
+    const { requestBody, keptBody, keptTrailers } = exchange;
+    const isWhole = requestBody.done && keptBody.length === 0 && keptTrailers === undefined;
     const stream = session.open(place, exchange.client.headFields(exchange), isWhole);
     place.stream = stream;
     place.handedBefore = this.handed;
@@ -169,12 +194,16 @@ export class Http2Upstream
     this.credit(carrier as Http2Carrier);
   }
 
+  halfClosed(exchange: Exchange, carrier: Carrier): void {
+    this.endTunnel(exchange, carrier as Http2Carrier);
+  }
+
   abandon(exchange: Exchange, carrier: Carrier): void {
     const place = carrier as Http2Carrier;
     const { stream } = place;
     this.owner.detach(exchange, this.endpoint);
-    if (stream !== undefined) this.session.reset(stream, H2_ERROR.cancel);
-    else this.queue.splice(this.queue.indexOf(place), 1);
+    if (stream !== undefined) this.reset(stream, H2_ERROR.cancel);
+    else this.leaveQueue(place);
     this.recycle(place);
   }
 
@@ -184,14 +213,19 @@ export class Http2Upstream
     const exchange = carrier?.exchange;
     if (carrier === undefined || exchange === undefined) return;
     const { client } = exchange;
+    if (this.keepMesh && (end || head.status === 502) && this.isUnreached(exchange, carrier, head)) return;
     if (head.status < 200) return client.respondFields(exchange, head, false);
     this.owner.answered(exchange, carrier, head.status);
     exchange.responseBody.start(end ? BODY.none : BODY.untilClose, 0);
     client.respondFields(exchange, head, end);
     exchange.responseStarted = true;
+    if (exchange.isOpenTunnel) {
+      this.owner.switched(exchange);
+      client.goOn(exchange);
+    }
     if (!end) return;
     exchange.grpcStatus = grpcStatus(head.fields);
-    this.done(exchange, carrier);
+    this.responseEnded(exchange, carrier);
   }
 
   data(
@@ -209,7 +243,7 @@ export class Http2Upstream
     carrier.owed += to - from;
     exchange.writer.write(bytes, from, to, end);
     this.credit(carrier);
-    if (end) this.done(exchange, carrier);
+    if (end) this.responseEnded(exchange, carrier);
   }
 
   trailers(_session: Session, { user: carrier }: UpstreamStream, fields: FieldList): void {
@@ -217,7 +251,7 @@ export class Http2Upstream
     if (carrier === undefined || exchange === undefined) return;
     exchange.grpcStatus = grpcStatus(fields);
     exchange.writer.end(fields);
-    this.done(exchange, carrier);
+    this.responseEnded(exchange, carrier);
   }
 
   streamReset(_session: Session, stream: UpstreamStream, code: number, ours: boolean): void {
@@ -232,6 +266,8 @@ export class Http2Upstream
     const refused = code === H2_ERROR.refusedStream || !session.isKnown;
     const undone = isLost ? this.written <= carrier.handedBefore : refused;
     const fate = undone ? 'unprocessed' : isLost || ours ? 'unknown' : 'given up';
+    // One that ends resets what it did not come to; otherwise the client is told what it would hear without us.
+    if (fate === 'given up' && exchange.grpc && !session.draining) exchange.grpcStatus = codeOfReset(code);
     this.recycle(carrier);
     let what = `${endpoint.address} reset the stream (${errorName(code)})`;
     if (isLost) {
@@ -243,7 +279,9 @@ export class Http2Upstream
   writable(_session: Session, { user: carrier }: UpstreamStream): void {
     const exchange = carrier?.exchange;
     if (carrier === undefined || exchange === undefined) return;
-    if (carrier.writer.drain()) exchange.client.goOn(exchange);
+    if (!carrier.writer.drain()) return;
+    exchange.client.goOn(exchange);
+    if (exchange.isOpenTunnel) this.endTunnel(exchange, carrier);
   }
 
   // --- the connection
@@ -258,10 +296,13 @@ export class Http2Upstream
 
   capacityChanged(): void {
     const { session, queue } = this;
-    while (queue.length > 0 && this.canSend) {
-      const carrier = queue.shift();
-      const exchange = carrier?.exchange;
-      if (carrier !== undefined && exchange !== undefined) this.owner.carried(exchange, carrier);
+    for (let at = 0; at < queue.length && this.canSend; ) {
+      const carrier = queue[at];
+      const { exchange } = carrier;
+      if (this.canCarry(exchange)) {
+        queue.splice(at, 1);
+        if (exchange !== undefined) this.owner.carried(exchange, carrier);
+      } else at++;
     }
     if (session.draining) this.retire();
     else if (session.isKnown) this.turnAway();
@@ -309,11 +350,33 @@ export class Http2Upstream
     if (this.upstreamStage === 'ready') this.engine.close(this.upstream);
   }
 
+  /** @returns whether the endpoint's proxy could not reach its application, and the request has gone elsewhere */
+  private isUnreached(exchange: Exchange, carrier: Http2Carrier, { fields }: H2Head): boolean {
+    const { endpoint } = this;
+    const { stream } = carrier;
+    const reason = unprocessedReason(fields);
+    if (reason === undefined || stream === undefined || endpoint === undefined) return false;
+    this.reset(stream, H2_ERROR.cancel);
+    this.recycle(carrier);
+    this.owner.unreached(exchange, endpoint, reason);
+    return true;
+  }
+
+  /** Gives a stream up. */
+  private reset(stream: UpstreamStream, code: number): void {
+    const nowMs = this.nowMs();
+    const forgotten = ((nowMs - this.resetMs) / 1000) * RESETS_PER_SECOND;
+    this.resets = Math.max(0, this.resets - forgotten) + 1;
+    this.resetMs = nowMs;
+    this.session.reset(stream, code);
+    if (this.resets >= MOST_RESETS) this.retire();
+  }
+
   /** Requests that wait are not to wait for the end of those that are under way: some last for hours. */
   private turnAway(): void {
     const { endpoint, queue, session } = this;
     // One that was of no use to anybody: those who wait must not dial again and again.
-    const takesNone = session.streamCount === 0 && (!session.draining || this.served === 0);
+    const takesNone = session.draining && session.streamCount === 0 && this.served === 0;
     for (const carrier of queue.splice(0)) {
       const { exchange } = carrier;
       if (exchange === undefined || endpoint === undefined) continue;
@@ -330,6 +393,12 @@ export class Http2Upstream
     }
   }
 
+  /** It may not be there any more: all are taken out at once when the connection ends. */
+  private leaveQueue(carrier: Http2Carrier): void {
+    const at = this.queue.indexOf(carrier);
+    if (at >= 0) this.queue.splice(at, 1);
+  }
+
   /** The client has taken what was passed on: the endpoint may send as much again. */
   private credit(carrier: Http2Carrier): void {
     const { exchange, stream, owed } = carrier;
@@ -338,13 +407,28 @@ export class Http2Upstream
     this.session.consumed(stream, owed);
   }
 
+  /** All of the response is there. */
+  private responseEnded(exchange: Exchange, carrier: Http2Carrier): void {
+    exchange.responseBody.done = true;
+    if (exchange.isOpenTunnel) this.endTunnel(exchange, carrier);
+    else this.done(exchange, carrier);
+  }
+
+  /** Each half of a tunnel ends by itself (RFC 9113 section 8.5); the exchange with the second. */
+  private endTunnel(exchange: Exchange, carrier: Http2Carrier): void {
+    const { requestBody, responseBody } = exchange;
+    const isOver = requestBody.done && responseBody.done && !carrier.writer.full;
+    if (isOver && carrier.exchange === exchange) this.done(exchange, carrier);
+  }
+
   /** The response is complete. */
   private done(exchange: Exchange, carrier: Http2Carrier): void {
     const { stream } = carrier;
     this.served++;
+    if (exchange.grpc && exchange.grpcStatus < 0) exchange.grpcStatus = codeOfHttpStatus(exchange.status);
     this.owner.detach(exchange, this.endpoint);
     // It was answered before its end, which nobody wants any more.
-    if (stream !== undefined && !stream.localDone) this.session.reset(stream, H2_ERROR.noError);
+    if (stream !== undefined && !stream.localDone) this.reset(stream, H2_ERROR.noError);
     this.recycle(carrier);
     this.owner.responded(exchange);
   }

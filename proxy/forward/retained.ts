@@ -1,5 +1,6 @@
 /** Bodies of requests that were sent and may have to be sent again, within a total. */
 import { MessageBody } from '../http/body.ts';
+import type { FieldList } from '../http/h2/field.ts';
 import { BODY } from '../http/head.ts';
 import { joined, NO_BYTES } from '../model/connection.ts';
 import type { BodyWriter, Exchange } from '../model/exchange.ts';
@@ -18,13 +19,13 @@ export class Retained {
   /** Keeps bytes of a body, so that it can be sent again as a whole; too many, and it cannot. */
   keep(exchange: Exchange, bytes: Uint8Array, from: number, to: number): void {
     if (!exchange.replayable) return;
-    const length = to - from;
-    if (exchange.keptBody.length + length > MAX_BODY || this.total + length > MAX_TOTAL) {
-      exchange.replayable = false;
-      return this.drop(exchange);
-    }
-    exchange.keptBody = joined(exchange.keptBody, bytes.subarray(from, to));
-    this.total += length;
+    if (this.hasRoom(exchange, to - from))
+      exchange.keptBody = joined(exchange.keptBody, bytes.subarray(from, to));
+  }
+
+  /** Keeps the trailers behind a body. */
+  keepTrailers(exchange: Exchange, trailers: FieldList): void {
+    if (exchange.replayable && this.hasRoom(exchange, trailers.size)) exchange.keptTrailers = trailers.copy();
   }
 
   /** It need not be sent again. */
@@ -33,17 +34,30 @@ export class Retained {
     this.drop(exchange);
   }
 
+  /** Counts so many bytes more; what is too much makes the request one that cannot be sent again. */
+  private hasRoom(exchange: Exchange, length: number): boolean {
+    if (exchange.keptBody.length + length <= MAX_BODY && this.total + length <= MAX_TOTAL) {
+      this.total += length;
+      return true;
+    }
+    exchange.replayable = false;
+    this.drop(exchange);
+    return false;
+  }
+
   private drop(exchange: Exchange): void {
-    this.total -= exchange.keptBody.length;
+    this.total -= exchange.keptBody.length + (exchange.keptTrailers?.size ?? 0);
     exchange.keptBody = NO_BYTES;
+    exchange.keptTrailers = undefined;
   }
 }
 
 /** Sends what is kept of a body again: as it came, and framed anew. */
-export function sendAgain({ requestBody, requestLength, keptBody }: Exchange, writer: BodyWriter): void {
+export function sendAgain(exchange: Exchange, writer: BodyWriter): void {
+  const { requestBody, requestLength, keptBody, keptTrailers } = exchange;
   const body = new MessageBody();
   body.start(requestBody.kind, requestLength);
   passBody(body, keptBody, 0, keptBody.length, writer);
   // Of HTTP/2 the content alone is kept.
-  if (body.kind === BODY.untilClose && requestBody.done) writer.end(undefined);
+  if (body.kind === BODY.untilClose && requestBody.done) writer.end(keptTrailers);
 }

@@ -28,6 +28,8 @@ const QUESTION_MARK = 0x3f;
 /** One endpoint that a request was given to. */
 export class Attempt {
   endpoint: Endpoint | undefined;
+  /** It was spoken to in HTTP/2. */
+  isHttp2 = false;
   /** Exchanges its connection had carried before; -1 for a new one. */
   served = -1;
   /** In ms of `performance.now()`. */
@@ -59,6 +61,8 @@ export class Decision {
   authorityLength = 0;
   textLength = 0;
   startedMs = NEVER;
+  /** How long a gRPC call may take, by what its client says. */
+  deadlineMs = NEVER;
   /** When it was last sent. */
   sentMs = NEVER;
   /** When the head of the response came. */
@@ -85,7 +89,7 @@ export class Decision {
     this.target = connection.target?.key ?? '';
     this.detectedAfterMs = connection.detectedAfterMs;
     this.startedMs = nowMs;
-    this.sentMs = this.answeredMs = this.endedMs = NEVER;
+    this.deadlineMs = this.sentMs = this.answeredMs = this.endedMs = NEVER;
     this.outcome = 'under way';
     this.status = this.tries = 0;
     this.grpcStatus = -1;
@@ -99,11 +103,18 @@ export class Decision {
   }
 
   /** It is given to an endpoint. `pick`: why to this one, where there was a choice. */
-  attempt(endpoint: Endpoint, pick: PickRecord | undefined, served: number, nowMs: number): void {
+  attempt(
+    endpoint: Endpoint,
+    pick: PickRecord | undefined,
+    isHttp2: boolean,
+    served: number,
+    nowMs: number,
+  ): void {
     const place = Math.min(this.tries++, MAX_ATTEMPTS - 1);
     if (place === this.attempts.length) this.attempts.push(new Attempt());
     const attempt = this.attempts[place];
     attempt.endpoint = endpoint;
+    attempt.isHttp2 = isHttp2;
     attempt.served = served;
     attempt.startedMs = nowMs;
     attempt.outcome = 'under way';

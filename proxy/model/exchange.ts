@@ -46,7 +46,7 @@ export interface ClientSide {
   headFields(exchange: Exchange): FieldList;
   /** The request need not be sent again. */
   releaseHead(exchange: Exchange): void;
-  /** The body of the request may go on: there is a connection, or it has taken what it could not take before. */
+  /** The body of the request may go on: there is a connection, it has taken what it could not take before, or a tunnel is open. */
   goOn(exchange: Exchange): void;
   /** That connection is none of its business any more. */
   unlink(exchange: Exchange): void;
@@ -56,7 +56,7 @@ export interface ClientSide {
   respondFields(exchange: Exchange, head: H2Head, end: boolean): void;
   /** Its response is complete, and what becomes of its client depends on what was said. */
   finished(exchange: Exchange): void;
-  /** Passes on what the endpoint sends from here on, and what it gets, untouched: both have agreed to another protocol. */
+  /** Joins its socket, the `writer.socket`, with that of the endpoint: both have agreed to another protocol. */
   switched(exchange: Exchange, upstream: ConnectionId): void;
   /**
    * Sends an answer of the proxy.
@@ -73,6 +73,8 @@ export interface EndpointSide {
   sendRequest(exchange: Exchange, carrier: Carrier): void;
   /** The body of the response may go on. */
   goOn(exchange: Exchange, carrier: Carrier): void;
+  /** The client's half of an open tunnel has ended. */
+  halfClosed(exchange: Exchange, carrier: Carrier): void;
   /** Nobody wants the response any more, or there is none. */
   abandon(exchange: Exchange, carrier: Carrier): void;
 }
@@ -82,6 +84,9 @@ export interface EndpointSide {
  * given up the request alone, and would again.
  */
 export type RequestFate = 'unprocessed' | 'unknown' | 'given up';
+
+/** No whole number, so that V8 keeps the field as the double it becomes. */
+const NEVER = -0.5;
 
 /** What carries a request to its endpoint, and the response back. */
 export interface Carrier {
@@ -117,6 +122,12 @@ export abstract class Exchange {
   idempotent = false;
   /** It takes JSON rather than text. */
   json = false;
+  /** It is a gRPC call. */
+  grpc = false;
+  /** When it is due, in ms of `performance.now()`; of those only that have a `deadlinePlace`. */
+  dueMs = NEVER;
+  /** Its place among the gRPC calls that have a deadline; -1: it has none. */
+  deadlinePlace = -1;
   startedMs = 0;
   /** When it was given to its present endpoint. */
   attemptedMs = 0;
@@ -125,9 +136,14 @@ export abstract class Exchange {
   /** What the access log needs of its head; undefined where there is no log or no head. */
   texts: RequestTexts | undefined;
 
+  /** `Sec-WebSocket-Key` of the side that speaks HTTP/1, where there is one. */
+  webSocketKey: Uint8Array | undefined;
+
   // --- what was sent, for as long as it may have to be sent again; see retained.ts
   /** The body so far, as it came. */
   keptBody: Uint8Array = NO_BYTES;
+  /** Its trailers, where they came on HTTP/2: those of HTTP/1 are in the body. */
+  keptTrailers: FieldList | undefined;
   /** Everything that was sent so far is kept. */
   replayable = false;
 
@@ -161,13 +177,25 @@ export abstract class Exchange {
     this.clientSeries = clientSeries;
   }
 
-  /** It came on HTTP/2, and goes on as such. */
+  /** It came on HTTP/2, and goes on as such where the endpoint is not known to speak something else. */
   abstract get isHttp2(): boolean;
-  /** It asks for a connection of its own, to be used for something else: CONNECT, or WebSocket. */
+  /** It asks for a way to talk to the endpoint in another protocol, each side until it ends by itself: CONNECT, or WebSocket. */
   abstract get isTunnel(): boolean;
+  /** On HTTP/2 it is an extended CONNECT (RFC 8441), which not all servers take. */
+  abstract get isExtendedConnect(): boolean;
 
-  /** A request begins; nothing of the exchange before is left. */
-  protected beginWith(method: number, nowMs: number): void {
+  /** It asks for a WebSocket, which is a GET in HTTP/1; other tunnels are CONNECT. */
+  get isWebSocket(): boolean {
+    return this.isTunnel && this.method === METHOD.get;
+  }
+
+  /** The endpoint has agreed to the tunnel. */
+  get isOpenTunnel(): boolean {
+    return this.isTunnel && this.responseStarted && this.status < 300;
+  }
+
+  /** A request begins; nothing of the exchange before is left. One that could not be read is not `counted` as a request. */
+  protected beginWith(method: number, counted: boolean, nowMs: number): void {
     this.startedMs = nowMs;
     this.method = method;
     this.idempotent = IDEMPOTENT[method] === 1;
@@ -176,7 +204,7 @@ export abstract class Exchange {
     this.grpcStatus = -1;
     this.replayable = true;
     this.tried = NO_ENDPOINTS;
-    this.series = this.clientSeries;
+    this.series = counted ? this.clientSeries : undefined;
     this.series?.requested();
   }
 }

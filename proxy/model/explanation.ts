@@ -39,6 +39,8 @@ export interface ExplainedAttempt {
   readonly identity?: string | undefined;
   /** Since the request began. */
   readonly afterMs: number;
+  /** What it was spoken to in, whatever the client speaks. */
+  readonly protocol: 'http/1' | 'h2';
   readonly connection: 'new' | 'kept';
   /** Exchanges a kept connection had carried before. */
   readonly served?: number | undefined;
@@ -69,8 +71,12 @@ export interface Explanation {
     readonly path: string;
     readonly authority: string;
   };
+  /** How long a gRPC call may take, by what its client says (`grpc-timeout`). */
+  readonly deadlineMs?: number | undefined;
   readonly outcome: DecisionOutcome;
   readonly status?: number | undefined;
+  /** Name of the code that a gRPC call ended with. */
+  readonly grpcStatus?: string | undefined;
   /** What spoke where the proxy answered itself, as in the label `error` of `*_http_errors_total`. */
   readonly error?: string | undefined;
   /** With which rule, timer or limit, and its value; what `l5d-proxy-error` says. */

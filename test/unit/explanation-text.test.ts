@@ -20,12 +20,12 @@ t.test('a request that was tried twice', async (t) => {
     'began       2026-11-21 14:02:11.123 UTC',
     'protocol    HTTP/1, found 0.31 ms after the connection was accepted',
     '',
-    'attempt 1   10.0.0.1:8080 (new connection): not reached: ECONNREFUSED',
+    'attempt 1   10.0.0.1:8080 (HTTP/1, new connection): not reached: ECONNREFUSED',
     '            chosen: of two drawn it has less load, and their times differ by more than twice',
     '               compared       in flight  EWMA ms  load',
     '               10.0.0.2:8080          5     40.1   241',
     '            →  10.0.0.1:8080          3     12.0  48.0',
-    'attempt 2   10.0.0.2:8080 (kept connection, 7 requests before): answered',
+    'attempt 2   10.0.0.2:8080 (HTTP/2, kept connection, 7 requests before): answered',
     '            had to prove to be spiffe://cluster.local/ns/default/sa/payments',
     '            chosen: the least loaded of those not tried yet; what failed a moment ago comes last',
     '               compared       in flight  EWMA ms  load',
@@ -39,6 +39,20 @@ t.test('a request that was tried twice', async (t) => {
     '            31.25 ms  the end',
     '',
   ]);
+});
+
+t.test('a gRPC call says when it was due, and its own status', async (t) => {
+  const call = explanationOf({
+    detection: { protocol: 'h2', afterMs: 0.312 },
+    deadlineMs: 200,
+    outcome: 'refused',
+    grpcStatus: 'DEADLINE_EXCEEDED',
+  });
+  const text = lines(renderExplanation(call));
+  t.equal(text[0].split(': ')[1], 'the proxy itself answered 200, gRPC DEADLINE_EXCEEDED after 31.3 ms');
+  t.ok(text.includes('deadline    200 ms after it began (grpc-timeout)'), text.join('\n'));
+  t.ok(text.includes('protocol    HTTP/2, found 0.31 ms after the connection was accepted'), text.join('\n'));
+  t.match(renderLatest([call]), / {2}DEADLINE_EXCEEDED refused {2}/);
 });
 
 t.test('a refusal says what spoke, and where it is counted', async (t) => {
@@ -123,7 +137,7 @@ t.test('every reason and outcome is explained in words', async (t) => {
     for (const detail of [undefined, 'ECONNRESET', '10.0.0.1:8080: ECONNRESET']) {
       const text = renderExplanation(explanationOf({ attempts: [{ ...base, outcome, detail }] }));
       const words = detail === undefined ? without : withReason;
-      t.match(text, `attempt 1   10.0.0.1:8080 (new connection): ${words}\n`);
+      t.match(text, `attempt 1   10.0.0.1:8080 (HTTP/1, new connection): ${words}\n`);
     }
   }
 });

@@ -54,7 +54,7 @@ t.test('a server begins with SETTINGS, and opens the window of the connection', 
   t.same(pairs(first), [
     [SETTING.maxConcurrentStreams, 128],
     [SETTING.enableConnectProtocol, 1],
-    [SETTING.maxHeaderListSize, 65_536],
+    [SETTING.maxHeaderListSize, 74_240],
   ]);
   t.same(
     [second.type, second.stream, readUint31(second.payload, 0)],
@@ -74,7 +74,7 @@ t.test('a client begins with the preface, and wants no pushes', async (t) => {
   const [first, ...rest] = new FrameSplitter().push(all.subarray(PREFACE.length));
   t.same(pairs(first), [
     [SETTING.enablePush, 0],
-    [SETTING.maxHeaderListSize, 65_536],
+    [SETTING.maxHeaderListSize, 74_240],
     [SETTING.initialWindowSize, 100_000],
     [SETTING.maxFrameSize, 20_000],
   ]);
@@ -179,39 +179,45 @@ class Refuser extends ServerWitness {
 
 const LARGE: readonly PlainField[] = [
   ...GET,
-  ...Array.from({ length: 9 }, (): PlainField => ['x', 'y'.repeat(8000)]),
+  ...Array.from({ length: 10 }, (): PlainField => ['x', 'y'.repeat(8000)]),
 ];
 
 t.test('heads that are refused: answered or not, the stream is over', async (t) => {
-  const MANY: readonly PlainField[] = [...GET, ...Array.from({ length: 256 }, (): PlainField => ['x', 'y'])];
+  const MANY: readonly PlainField[] = [...GET, ...Array.from({ length: 272 }, (): PlainField => ['x', 'y'])];
   const cases: readonly (readonly [string, Uint8Array[], boolean, string, string[]])[] = [
-    ['malformed', [headers(1, [])], false, '400 a pseudo-header field is missing', ['RST PROTOCOL_ERROR']],
+    [
+      'malformed',
+      [headers(1, [])],
+      false,
+      '400 a pseudo-header field is missing (RFC 9113 section 8.3)',
+      ['RST PROTOCOL_ERROR'],
+    ],
     [
       'malformed, answered',
       [headers(1, [])],
       true,
-      '400 a pseudo-header field is missing',
+      '400 a pseudo-header field is missing (RFC 9113 section 8.3)',
       ['HEADERS END', 'RST PROTOCOL_ERROR'],
     ],
     [
       'too many fields',
       [headers(1, MANY)],
       false,
-      '431 there are more than 256 header fields',
+      '431 there are more than 272 header fields',
       ['RST ENHANCE_YOUR_CALM'],
     ],
     [
       'too many, answered',
       [headers(1, MANY)],
       true,
-      '431 there are more than 256 header fields',
+      '431 there are more than 272 header fields',
       ['HEADERS END'],
     ],
     [
       'too many with content',
       [headers(1, MANY, false), data(1, 'x', true)],
       true,
-      '431 there are more than 256 header fields',
+      '431 there are more than 272 header fields',
       ['HEADERS END', 'RST NO_ERROR'],
     ],
   ];
@@ -239,7 +245,7 @@ t.test('a head over the limit in bytes, of several frames, is answered too', asy
     parts.push(join(Uint8Array.of(0, piece.length >> 8, piece.length, type, flags, 0, 0, 0, 1), piece));
   }
   receive(session, clientStart(), ...parts, headers(3, GET));
-  t.match(owner.news(), [/^1 problem 431 the header fields are longer than 65536 bytes/, /^3 request/]);
+  t.match(owner.news(), [/^1 problem 431 the header fields are longer than 74240 bytes/, /^3 request/]);
 });
 
 t.test('heads that are longer than a frame go out in several, and come in again', async (t) => {

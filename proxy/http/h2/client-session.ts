@@ -45,6 +45,11 @@ export class ClientSession<T> extends Session<T> {
     return this.peer.known;
   }
 
+  /** The server takes no streams at all just now (RFC 9113 section 5.1.2). */
+  get takesNone(): boolean {
+    return this.peer.known && this.peer.maxConcurrentStreams === 0;
+  }
+
   /** A stream may be opened now. One is sent to any server; more would be refused by those that take few. */
   get canOpen(): boolean {
     return this.capacity > 0 && (this.peer.known || this.streams.count === 0);
@@ -117,7 +122,7 @@ export class ClientSession<T> extends Session<T> {
     this.couldOpen = canOpen;
     this.wasKnown = isKnown;
     // Who waited for what the server would say is also told when it was nothing good.
-    const isTold = canOpen === couldOpen ? isKnown !== wasKnown && !canOpen : canOpen || this.draining;
+    const isTold = isKnown !== wasKnown || (canOpen !== couldOpen && (canOpen || this.draining));
     if (isTold && !this.isEnded) this.owner.capacityChanged(this);
   }
 

@@ -4,6 +4,7 @@
  */
 import { BYTE, equalsFolded, isBlank, LOWER, latin1, TOKEN, VALUE } from '../bytes.ts';
 import { FIELD, fieldId } from '../names.ts';
+import { MAX_FIELDS, MAX_HEAD_BYTES } from '../problems.ts';
 import { STATIC_TABLE } from './static-table.ts';
 
 const { colon: COLON } = BYTE;
@@ -44,14 +45,15 @@ export const FIELD_PROBLEM = {
 } as const;
 
 const TEXTS: Readonly<Record<number, string>> = {
-  [FIELD_PROBLEM.emptyName]: 'a field has no name',
-  [FIELD_PROBLEM.name]: 'a field name has a byte that no token has',
-  [FIELD_PROBLEM.upperCase]: 'a field name has an upper-case letter',
-  [FIELD_PROBLEM.unknownPseudo]: 'there is a pseudo-header field that no RFC defines',
-  [FIELD_PROBLEM.value]: 'a field value has a control byte',
-  [FIELD_PROBLEM.valueEdge]: 'a field value begins or ends with whitespace',
-  [FIELD_PROBLEM.connectionSpecific]: 'there is a connection-specific field, which HTTP/2 does not have',
-  [FIELD_PROBLEM.te]: 'TE is not exactly "trailers"',
+  [FIELD_PROBLEM.emptyName]: 'a field has no name (RFC 9113 section 8.2.1)',
+  [FIELD_PROBLEM.name]: 'a field name has a byte that no token has (RFC 9113 section 8.2.1)',
+  [FIELD_PROBLEM.upperCase]: 'a field name has an upper-case letter (RFC 9113 section 8.2.1)',
+  [FIELD_PROBLEM.unknownPseudo]: 'there is a pseudo-header field that no RFC defines (RFC 9113 section 8.3)',
+  [FIELD_PROBLEM.value]: 'a field value has a control byte (RFC 9113 section 8.2.1)',
+  [FIELD_PROBLEM.valueEdge]: 'a field value begins or ends with whitespace (RFC 9113 section 8.2.1)',
+  [FIELD_PROBLEM.connectionSpecific]:
+    'there is a connection-specific field, which HTTP/2 does not have (RFC 9113 section 8.2.2)',
+  [FIELD_PROBLEM.te]: 'TE is not exactly "trailers" (RFC 9113 section 8.2.2)',
   [FIELD_PROBLEM.framingAlias]: 'a field is spelt nearly like Content-Length or Transfer-Encoding',
 };
 
@@ -164,6 +166,12 @@ export class Field {
   }
 }
 
+/** Most fields of a message: what HTTP/1 allows must fit, since sidecars carry it this way, with the start line as fields and their own. */
+export const MAX_LIST_FIELDS: number = MAX_FIELDS + 16;
+
+/** The most that `FieldList.size` may be, in bytes: as much as HTTP/1 allows, whose heads do not count 32 for each field. */
+export const MAX_LIST_BYTES: number = MAX_HEAD_BYTES + FIELD_OVERHEAD * MAX_LIST_FIELDS;
+
 /** The fields of one message in order. Reused: its owner clears it. */
 export class FieldList {
   /** The first `count` are meant. */
@@ -181,8 +189,14 @@ export class FieldList {
   /** A list of its own with the same fields. */
   copy(): FieldList {
     const list = new FieldList();
-    for (let i = 0; i < this.count; i++) list.push(this.items[i]);
+    list.take(this);
     return list;
+  }
+
+  /** Has the fields of another one, in place of its own. */
+  take({ items, count }: FieldList): void {
+    this.clear();
+    for (let i = 0; i < count; i++) this.push(items[i]);
   }
 
   /** Appends a field. */

@@ -1,7 +1,14 @@
 /** Header blocks to fields (RFC 7541). What a table has is an object already: an indexed field costs one load and one store. */
-import { MAX_FIELDS, MAX_HEAD_BYTES } from '../problems.ts';
 import { internCoded, internCodedName } from './coded-values.ts';
-import { FIELD_OVERHEAD, type Field, type FieldList, type FieldName, STATIC_FIELDS } from './field.ts';
+import {
+  FIELD_OVERHEAD,
+  type Field,
+  type FieldList,
+  type FieldName,
+  MAX_LIST_BYTES,
+  MAX_LIST_FIELDS,
+  STATIC_FIELDS,
+} from './field.ts';
 import { internName, internValue } from './interning.ts';
 
 /** What can be wrong with a header block: what HpackDecoder.decode returns, 0 for nothing. */
@@ -27,8 +34,8 @@ const TEXTS: Readonly<Record<number, string>> = {
   [HPACK_PROBLEM.sizeUpdateTooLarge]:
     'a header block has a table size update above SETTINGS_HEADER_TABLE_SIZE',
   [HPACK_PROBLEM.huffman]: 'a header block has a string that is no Huffman code',
-  [HPACK_PROBLEM.listTooLarge]: `the fields are larger than ${MAX_HEAD_BYTES} bytes, 32 for each field included (% seen)`,
-  [HPACK_PROBLEM.tooManyFields]: `there are more than ${MAX_FIELDS} header fields`,
+  [HPACK_PROBLEM.listTooLarge]: `the fields are larger than ${MAX_LIST_BYTES} bytes, 32 for each field included (% seen)`,
+  [HPACK_PROBLEM.tooManyFields]: `there are more than ${MAX_LIST_FIELDS} header fields`,
 };
 
 /** Whether a problem ends the connection (RFC 7541 section 2.2, RFC 9113 section 4.3): the peer's table is not known any more. */
@@ -49,7 +56,7 @@ export function describeHpackProblem(problem: number, seenBytes: number): string
 
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
 const statics = STATIC_FIELDS;
-const [mostFields, mostBytes] = [MAX_FIELDS, MAX_HEAD_BYTES];
+const [mostFields, mostBytes] = [MAX_LIST_FIELDS, MAX_LIST_BYTES];
 
 /** What SETTINGS_HEADER_TABLE_SIZE is until it is said otherwise, in bytes (RFC 9113 section 6.5.2). */
 export const DEFAULT_TABLE_SIZE = 4096;

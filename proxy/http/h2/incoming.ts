@@ -14,7 +14,7 @@ const { protocolError: PROTOCOL_ERROR, frameSizeError: FRAME_SIZE_ERROR } = H2_E
 const { stop: STOP, whole: WHOLE, skip: SKIP, content: CONTENT } = TAKE;
 
 /**
- * Longest header block in bytes, as it is sent. Twice what it may be decoded (MAX_HEAD_BYTES): heads that are a little too large are
+ * Longest header block in bytes, as it is sent. Twice what it may be decoded (MAX_LIST_BYTES): heads that are a little too large are
  * answered, and only what no honest peer sends ends the connection.
  */
 export const MAX_BLOCK_BYTES = 131_072;
@@ -71,6 +71,8 @@ export class Incoming implements FrameSink {
   private isStarted = false;
   /** The stream whose header block is not whole yet, 0: there is none; what has come of it; and its first frame's flags. */
   private blockStream = 0;
+  /** The same when `isStuck` was asked last. */
+  private blockBefore = 0;
   private block: Uint8Array | undefined = undefined;
   private blockBytes = 0;
   private continuations = 0;
@@ -88,6 +90,13 @@ export class Incoming implements FrameSink {
   /** Reads bytes, as they arrive. */
   read(bytes: Uint8Array, from: number, to: number): void {
     this.reader.read(bytes, from, to);
+  }
+
+  /** Whether a frame or header block was not whole when this was asked last, and still is not; content need not be. */
+  isStuck(): boolean {
+    const { blockStream, blockBefore } = this;
+    this.blockBefore = blockStream;
+    return this.reader.isStuck() || (blockStream !== 0 && blockStream === blockBefore);
   }
 
   noPreface(): void {

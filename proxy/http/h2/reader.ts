@@ -61,6 +61,8 @@ export class FrameReader {
   /** What has come of a header or payload that came in pieces. */
   private held: Uint8Array | undefined = undefined;
   private heldBytes = 0;
+  /** The same when `isStuck` was asked last. */
+  private heldBefore: Uint8Array | undefined = undefined;
 
   /** @param expectPreface the peer is a client */
   constructor(sink: FrameSink, expectPreface: boolean) {
@@ -86,6 +88,13 @@ export class FrameReader {
       } else at = this.step(bytes, at, to);
       if (at < 0) return;
     }
+  }
+
+  /** Whether a frame that is gathered was not whole when this was asked last, and still is not. */
+  isStuck(): boolean {
+    const { held, heldBefore } = this;
+    this.heldBefore = held;
+    return held !== undefined && held === heldBefore;
   }
 
   private readHeader(bytes: Uint8Array, at: number): void {

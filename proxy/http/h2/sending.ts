@@ -16,6 +16,12 @@ const TURN_BYTES = 16_384;
 /** Longest frame that is sent, whatever the peer takes: what one read brings, and little enough that others get their turn. */
 const MOST_FRAME_BYTES = 65_536;
 
+/**
+ * A stream that has sent less since it began to wait has a reader that does not read: who opens windows byte by byte could keep what waits
+ * for ever. Readers that do give back 4 KB and more at once.
+ */
+const MIN_PROGRESS_BYTES = 1024;
+
 /** Who hears of streams that may go on. */
 export interface SendingSink<T> {
   writable(stream: Stream<T>): void;
@@ -71,7 +77,8 @@ export class Sending<T> {
     stream.sendWindow -= sent;
     this.window -= sent;
     if (stream === this.served) this.turnLeft -= sent;
-    if (stop < to) this.wait(stream, sent > 0);
+    if (stop < to) this.wait(stream, sent);
+    else if (stream.waitingSent >= 0) stream.waitingSent = -1;
     return sent;
   }
 
@@ -134,8 +141,11 @@ export class Sending<T> {
     return Math.max(0, stream === this.served ? Math.min(most, this.turnLeft) : most);
   }
 
-  private wait(stream: Stream<T>, progress: boolean): void {
-    if (progress || stream.waiting === NO) stream.waitingSinceMs = this.sink.nowMs() | 0;
+  private wait(stream: Stream<T>, sent: number): void {
+    const { waitingSent } = stream;
+    const isReading = waitingSent < 0 || waitingSent + sent >= MIN_PROGRESS_BYTES;
+    stream.waitingSent = isReading ? 0 : waitingSent + sent;
+    if (isReading) stream.waitingSinceMs = this.sink.nowMs() | 0;
     if (stream.waiting === TURN) return;
     if (stream.sendWindow <= 0) stream.waiting = WINDOW;
     else this.enqueue(stream);

@@ -2,9 +2,8 @@
  * One HTTP/2 connection without its socket (RFC 9113): bytes in, calls of its owner; calls of its owner, bytes out. What clients
  * and servers have in common; what they do not is in client-session.ts and server-session.ts.
  */
-import { MAX_HEAD_BYTES } from '../problems.ts';
 import { Budgets } from './budgets.ts';
-import type { FieldList } from './field.ts';
+import { type FieldList, MAX_LIST_BYTES } from './field.ts';
 import { DEFAULT_WINDOW_BYTES, errorName, H2_ERROR, MIN_FRAME_SIZE, SETTING } from './frames.ts';
 import { H2Head, readTrailers } from './head.ts';
 import { HpackEncoder } from './hpack-encoder.ts';
@@ -190,6 +189,11 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     }
   }
 
+  /** Whether a frame or header block was not whole when this was asked last, and still is not; content need not be. */
+  isStuck(): boolean {
+    return !this.isEnded && this.incoming.isStuck();
+  }
+
   connectionError(code: number, text: string): void {
     this.end(code, text, true);
   }
@@ -354,7 +358,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
   /** Sends what both roles begin with. */
   protected sendSettings(settings: [setting: number, value: number][]): void {
     const { maxFrameBytes, windows } = this.options;
-    settings.push([SETTING.maxHeaderListSize, MAX_HEAD_BYTES]);
+    settings.push([SETTING.maxHeaderListSize, MAX_LIST_BYTES]);
     if (windows.streamWindowBytes !== DEFAULT_WINDOW_BYTES) {
       settings.push([SETTING.initialWindowSize, windows.streamWindowBytes]);
     }

@@ -45,8 +45,12 @@ export class Stream<T> {
   sinceGrowth = 0;
   /** One of WAITING. */
   waiting: number = WAITING.no;
-  /** When it began to wait, as `openedMs`; only while it waits. */
+  /**
+   * When it began to wait, as `openedMs`, and the bytes it has sent since: -1 while it does not. Begins anew when those are so many that
+   * its reader does read.
+   */
   waitingSinceMs = 0;
+  waitingSent = -1;
   /** The one whose turn comes after it, while it waits for its turn. */
   next: Stream<T> | undefined = undefined;
   /** Interim responses so far. */

@@ -1,0 +1,147 @@
+/** HTTP/2 where somebody has to wait: endpoints that take no streams just now, requests that are sent again, clients that say nothing. */
+import t from 'tap';
+import type { Http2Upstream } from '../../proxy/forward/http2-upstream.ts';
+import { H2_ERROR, SETTING } from '../../proxy/http/h2/frames.ts';
+import { H2ClientPeer, H2ServerPeer } from '../support/forward-h2-peers.ts';
+import { type Call, pathOf } from '../support/forward-peers.ts';
+import { type ClientEnd, World } from '../support/forward-world.ts';
+import { join, type PlainField, plainFields, settings } from '../support/h2.ts';
+
+const takes = (streams: number) => settings([SETTING.maxConcurrentStreams, streams]);
+
+/** Everybody behaves but for what `change` does to the servers, which are told apart by their numbers. */
+function worldOf(
+  endpoints: number,
+  change: (server: H2ServerPeer, number: number) => void = () => undefined,
+): { world: World; client: ClientEnd } {
+  let servers = 0;
+  const world = new World(1, {
+    client: (clock) => new H2ClientPeer(clock),
+    server: (clock) => {
+      const server = new H2ServerPeer(clock);
+      change(server, servers++);
+      return server;
+    },
+  });
+  world.endpoints = world.endpoints.slice(0, endpoints);
+  world.settle();
+  const [client] = world.clients.values();
+  return { world, client };
+}
+
+function ask(world: World, { peer }: ClientEnd, length = 0, hasTrailers = false): Call {
+  const id = world.calls.length;
+  const bodies = { length, hasTrailers, responseLength: 5 };
+  const state = { sent: 0, sentEnd: false, got: 0, held: 0, status: 0, outcome: undefined };
+  const call: Call = { id, method: 'POST', path: pathOf(id, length, 5, false), ...bodies, ...state };
+  world.calls.push(call);
+  peer.ask(call);
+  return call;
+}
+
+const outcomesOf = (calls: readonly Call[]) => [...new Set(calls.map(({ outcome }) => outcome))];
+
+t.test('an endpoint that takes no streams just now is waited for', async (t) => {
+  const { world, client } = worldOf(1, (server) => {
+    server.toProxy = join(server.toProxy, takes(0));
+  });
+  // Sent before it is known what the endpoint takes.
+  ask(world, client);
+  world.settle();
+  const calls = Array.from({ length: 20 }, () => ask(world, client));
+  world.settle();
+  t.strictSame(outcomesOf(calls), [undefined]);
+  t.equal(world.upstreams.size, 1, 'another connection would be of no use');
+  const [server] = world.servers.values();
+  server.toProxy = join(server.toProxy, takes(100));
+  world.settle();
+  t.strictSame(outcomesOf(calls), ['answered']);
+  t.equal(world.upstreams.size, 1);
+});
+
+t.test('… and only when no other takes the request', async (t) => {
+  const { world, client } = worldOf(3, (server, number) => {
+    if (number > 0) return;
+    server.toProxy = join(server.toProxy, takes(0));
+  });
+  const calls: Call[] = [];
+  for (let n = 0; n < 30; n++) {
+    calls.push(ask(world, client));
+    world.settle();
+  }
+  t.strictSame(outcomesOf(calls), ['answered']);
+  t.strictSame(
+    [...world.servers.values()].map(({ services }) => services.length > 0),
+    [true, true, true],
+    'each was asked',
+  );
+  const [closed] = world.servers.values();
+  t.equal(closed.services.length, 1, 'one of them before it was known');
+});
+
+t.test('… and no longer than its connection is of use', async (t) => {
+  const { world, client } = worldOf(1, (server) => {
+    server.toProxy = join(server.toProxy, takes(0));
+  });
+  ask(world, client);
+  world.settle();
+  const call = ask(world, client);
+  world.settle();
+  t.equal(call.outcome, undefined);
+  const [upstream] = world.upstreams.values();
+  world.engine.ms += 10_000;
+  world.engine.batch(() => world.http.upstreamTimedOut(upstream));
+  world.settle();
+  t.equal(call.status, 200, 'it goes out on the next one');
+  t.equal(world.upstreams.size, 2);
+});
+
+t.test('a request that was refused goes elsewhere with its trailers', async (t) => {
+  for (const length of [1, 100, 30_000]) {
+    const seen: PlainField[][] = [];
+    const { world, client } = worldOf(2, (server, number) => {
+      const take = server.trailers.bind(server);
+      server.trailers = (session, stream, fields) => {
+        seen.push(plainFields(fields));
+        take(session, stream, fields);
+      };
+      if (number === 0) server.respond = (service) => server.fail(service, H2_ERROR.refusedStream);
+    });
+    const call = ask(world, client, length, true);
+    world.settle();
+    t.equal(call.status, 200, `${length} bytes`);
+    t.strictSame(seen, [[['x-sum', '1']], [['x-sum', '1']]]);
+  }
+});
+
+t.test('a request that is given up while it leaves the queue takes nobody with it', async (t) => {
+  const { world, client } = worldOf(1);
+  const [first, second] = [ask(world, client), ask(world, client)];
+  world.arrive(client);
+  const [upstream] = world.upstreams.values() as Iterable<Http2Upstream>;
+  t.equal(upstream.queue.length, 2);
+  upstream.queue.shift();
+  client.peer.cancel(first);
+  world.settle();
+  t.equal(second.status, 200);
+});
+
+t.test('a client without streams wakes nobody', async (t) => {
+  const { world, client } = worldOf(1);
+  const socket = world.engine.sockets.get(client.connection.client)!;
+  const passes = (ms: number) => {
+    world.engine.ms += ms;
+    world.engine.batch(() => world.http.timedOut(client.connection));
+    world.settle();
+    return socket.deadlineMs;
+  };
+  t.equal(passes(10_000), 600_000, 'it may say nothing for ten minutes');
+  const call = ask(world, client);
+  world.arrive(client);
+  t.equal(socket.deadlineMs, 10_000, 'until it asks for something');
+  world.settle();
+  t.equal(call.status, 200);
+  t.equal(passes(10_000), 600_000);
+  t.equal(passes(600_000), 10_000, 'then it is asked to leave');
+  t.ok((client.peer as H2ClientPeer).session.isEnded);
+});
