@@ -256,7 +256,7 @@ class Worker implements EngineHandler, SpineOwner, ForwardOwner {
       user.series?.closed(errno);
       // The client left while we were dialling for it.
       if (user.stage !== 'open' && user.upstream !== 0) this.engine.reset(user.upstream);
-      this.http.clientGone(user);
+      this.http.clientGone(user, errno);
       user.end();
     } else {
       this.forward.ended(user, errno);

@@ -175,6 +175,8 @@ export class HttpAttempts
     errno: number,
     written: number,
   ): void {
+    if (errno === 0 && exchange.isOpenTunnel && exchange.requestBody.done)
+      return this.http1.tunnelEnded(exchange, endpoint);
     const { served, pool } = upstream;
     const what = `the connection to ${endpoint.address} was lost (${errno === 0 ? 'closed' : errnoName(errno)}) before a response came`;
     const fate = written <= upstream.handedBefore ? 'unprocessed' : 'unknown';

@@ -184,13 +184,13 @@ export class HttpForward {
     else if (client !== undefined) this.http1.requests.timedOut(client);
   }
 
-  /** The client's socket has ended. */
-  clientGone(connection: ProxyConnection): void {
+  /** The client's socket has ended; `errno` is 0 for an orderly end. */
+  clientGone(connection: ProxyConnection, errno: number): void {
     const client = this.clientOf(connection);
     if (client === undefined) return;
     this.forget(connection);
     if (client instanceof Http2Client) client.gone();
-    else this.http1.gone(client);
+    else this.http1.gone(client, errno);
     this.retireUnused();
   }
 

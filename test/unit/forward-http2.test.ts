@@ -4,7 +4,7 @@ import { H2_ERROR } from '../../proxy/http/h2/frames.ts';
 import { H2ClientPeer, H2ServerPeer } from '../support/forward-h2-peers.ts';
 import { type Call, pathOf } from '../support/forward-peers.ts';
 import { type ClientEnd, World } from '../support/forward-world.ts';
-import { bytesOf, goAway, join, ping } from '../support/h2.ts';
+import { bytesOf, GET, goAway, headersBegin, join, ping } from '../support/h2.ts';
 
 /** One endpoint, and everybody behaves; requests are asked by hand. */
 function quietWorld(change = (_server: H2ServerPeer) => {}): { world: World; client: ClientEnd } {
@@ -94,6 +94,39 @@ t.test('a client that keeps its connection alive and not its streams loses those
   }
   client.peer.consume = consume;
   t.strictSame(world.ask(), [], 'and nothing else');
+});
+
+t.test('a client that does not finish a head is cut off', async (t) => {
+  const { world, client } = quietWorld();
+  const socket = world.engine.sockets.get(client.connection.client)!;
+  client.peer.toProxy = headersBegin(1, GET);
+  world.arrive(client);
+  for (const expected of ['no', 'close']) {
+    world.engine.batch(() => world.http.endStuck());
+    t.equal(socket.ending, expected);
+  }
+});
+
+t.test('a connection on which many streams were given up gets no new ones', async (t) => {
+  const { world, client } = quietWorld();
+  const giveUp = (count: number) => {
+    for (let n = 0; n < count; n++) {
+      const call = post(world, client);
+      world.arrive(client);
+      client.peer.cancel(call);
+      world.arrive(client);
+    }
+    world.settle();
+  };
+  giveUp(200);
+  world.engine.ms += 10_000;
+  giveUp(250);
+  t.equal(world.upstreams.size, 1, 'what was given up long ago is forgotten');
+  const kept = post(world, client);
+  world.arrive(client);
+  giveUp(200);
+  t.equal(world.upstreams.size, 2, 'soon after another one is opened');
+  t.equal(kept.status, 200, 'what is on its way is answered');
 });
 
 t.test('endpoints that leave at once are not dialled for every request that waits', async (t) => {

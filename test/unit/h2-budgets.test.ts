@@ -138,6 +138,36 @@ t.test('CONTINUATION without an end is cut by its bytes and its frames', async (
   t.ok(cutAfter(() => continuation(1, new Uint8Array(16_384), false), 1000, begin) < 10);
 });
 
+t.test('what does not become whole from one look to the next is stuck', async (t) => {
+  const begin = join(headers(1, POST, false), data(1, ''));
+  const [whole, block] = [ping(), headersBegin(3, GET)];
+  const stuck: Readonly<Record<string, Uint8Array>> = {
+    'the header of a frame': whole.subarray(0, 5),
+    'a frame': whole.subarray(0, 12),
+    'a header block': block,
+    'a header block whose next frame is not whole': join(
+      block,
+      continuation(3, new Uint8Array(0), false),
+      whole.subarray(0, 1),
+    ),
+  };
+  for (const [name, part] of Object.entries(stuck)) {
+    const { session } = startServer();
+    receive(session, clientStart(), begin, part);
+    t.strictSame([session.isStuck(), session.isStuck()], [false, true], name);
+  }
+  const { session } = startServer();
+  receive(session, clientStart(), begin, data(1, 'content').subarray(0, 12));
+  t.strictSame([session.isStuck(), session.isStuck()], [false, false], 'content comes when it comes');
+  const slow = startServer().session;
+  receive(slow, clientStart(), whole.subarray(0, 5));
+  const looks = Array.from({ length: 5 }, () => {
+    receive(slow, whole.subarray(5), whole.subarray(0, 5));
+    return slow.isStuck();
+  });
+  t.notOk(looks.includes(true), 'what is never whole at a look, but another each time, goes on');
+});
+
 t.test('a peer that does not read what it asks for is cut', async (t) => {
   const { session } = startServer();
   receive(session, clientStart());
