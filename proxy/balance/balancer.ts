@@ -258,8 +258,8 @@ function serverOf({ ip, port, proxyPort, identity, serverName }: EndpointSnapsho
   return JSON.stringify([ip, port, proxyPort, identity, serverName]);
 }
 
-/** Everything an `Endpoint` cannot change while connections use it: the server, and the labels of their metrics. */
+/** Everything an `Endpoint` cannot change while connections use it: the server, what it speaks, and the labels of their metrics. */
 function keyOf(snapshot: EndpointSnapshot): string {
   const labels = Object.entries(snapshot.labels).sort(([a], [b]) => (a < b ? -1 : 1));
-  return serverOf(snapshot) + JSON.stringify(labels);
+  return serverOf(snapshot) + JSON.stringify([labels, snapshot.protocol]);
 }

@@ -8,7 +8,7 @@ import type { Labels } from '../model/target.ts';
 import type { Engine } from '../native/engine.ts';
 import type { TlsReport } from '../native/tls-report.ts';
 import type { DialFailure, Dialler } from './dial.ts';
-import { Http1Writer } from './http1-body.ts';
+import { Http1Writer, TAIL_MS } from './http1-body.ts';
 import { HttpPool, HttpUpstream } from './upstream.ts';
 
 /** How long a connection may wait, in ms, unless its server says longer: below Node's 5 s, as Linkerd has it. */
@@ -128,6 +128,14 @@ export class HttpConnections {
     this.engine.reset(upstream.upstream);
   }
 
+  /** A tunnel is over, whose last bytes may be on their way. */
+  finish(upstream: HttpUpstream): void {
+    upstream.exchange = undefined;
+    upstream.closing = true;
+    this.engine.close(upstream.upstream);
+    this.engine.deadline(upstream.upstream, TAIL_MS, true);
+  }
+
   /** Discovery does not list the endpoint any more: what waits is closed, what is busy is when it is done. */
   retire(endpoint: Endpoint): void {
     const pool = this.pools.get(endpoint);
@@ -156,7 +164,8 @@ export class HttpConnections {
   timedOut(upstream: HttpUpstream): void {
     if (upstream.upstreamStage !== 'ready') return this.dialler.timedOut(upstream);
     upstream.armedMs = 0;
-    if (upstream.exchange !== undefined || upstream.closing) return;
+    if (upstream.closing) return this.engine.reset(upstream.upstream);
+    if (upstream.exchange !== undefined) return;
     upstream.pool.remove(upstream);
     this.discard(upstream);
   }

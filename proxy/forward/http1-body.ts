@@ -14,6 +14,12 @@ const CHUNK_HEADER_BYTES = 16;
 /** What is less comes in a few reads, which cost no more than telling the engine, and hearing of it. */
 const MIN_PASSED = 64 * 1024;
 
+/**
+ * How long the last bytes of a tunnel may stand still on their way out when both of its sides have ended, in ms: as long as the kernel
+ * waits for the reader of a socket that nobody has any more.
+ */
+export const TAIL_MS = 60_000;
+
 const CR = 0x0d;
 const LF = 0x0a;
 
@@ -24,6 +30,8 @@ export class Http1Writer implements BodyWriter {
   socket: ConnectionId;
   /** In chunks. */
   framed = false;
+  /** The end of what is written is the end of our side: the other one may go on. */
+  endsSide = false;
   full = false;
   /** Bytes handed to the engine for the socket, heads included. */
   handed = 0;
@@ -40,8 +48,9 @@ export class Http1Writer implements BodyWriter {
   }
 
   end(trailers: FieldIndex | FieldList | undefined): void {
-    if (!this.framed) return;
     const { engine } = this;
+    if (this.endsSide) return engine.shutdown(this.socket);
+    if (!this.framed) return;
     const list = trailers instanceof FieldList;
     const at = engine.reserve(list ? fieldTrailersRoom(trailers) : trailersRoom(trailers ?? NO_TRAILERS));
     const end = list

@@ -16,7 +16,7 @@ import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
 import type { ClientSide } from '../model/exchange.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 import type { Exchanges } from './exchanges.ts';
-import { passBody, passRest } from './http1-body.ts';
+import { passBody, passRest, TAIL_MS } from './http1-body.ts';
 import type { Http1Exchange, RequestPart } from './http1-exchange.ts';
 import { Http1Heads } from './http1-heads.ts';
 import { Http1Requests, type RequestOwner } from './http1-requests.ts';
@@ -58,11 +58,13 @@ export class Http1Clients implements ClientSide, RequestOwner {
     this.head.keepMesh = true;
   }
 
-  /** The client's socket has ended. */
-  gone(exchange: Http1Exchange): void {
+  /** The client's socket has ended; `errno` is 0 for an orderly end. */
+  gone(exchange: Http1Exchange, errno: number): void {
     exchange.phase = 'closing';
     exchange.held = NO_BYTES;
-    this.exchanges.clientLeft(exchange);
+    // After our half of a tunnel nothing else tells of the end of the client's.
+    if (errno === 0 && exchange.isOpenTunnel && exchange.responseBody.done) this.halfClose(exchange);
+    else this.exchanges.clientLeft(exchange);
   }
 
   // --- requests
@@ -115,11 +117,13 @@ export class Http1Clients implements ClientSide, RequestOwner {
   }
 
   requestCut(exchange: Http1Exchange): void {
+    if (exchange.phase === 'talk') return this.halfClose(exchange);
     this.exchanges.abandon(exchange);
     this.clientDone(exchange);
   }
 
   clientDone(exchange: Http1Exchange): void {
+    if (exchange.phase === 'talk') this.engine.deadline(exchange.connection.client, TAIL_MS, true);
     exchange.phase = 'closing';
     this.engine.close(exchange.connection.client, exchange.last && exchange.requestBody.kind === BODY.none);
   }
@@ -134,7 +138,13 @@ export class Http1Clients implements ClientSide, RequestOwner {
     // It was read once, and written as it is to be sent: it cannot be wrong.
     readRequestHead(head, bytes, start, end);
     head.minor = exchange.minor;
-    fieldOptions.original = exchange.carrier?.endpoint?.tls !== undefined;
+    const endpoint = exchange.carrier?.endpoint;
+    // A peer whose application speaks HTTP/2 is to pass it on as it comes.
+    fieldOptions.original = endpoint?.tls !== undefined && endpoint.protocol !== 'http2';
+    fieldOptions.webSocket = exchange.isWebSocket;
+    // Servers of HTTP/2 refuse what HTTP/1.0 lets clients leave out.
+    const isNameless = head.authorityStart === head.authorityEnd && !fieldOptions.original;
+    fieldOptions.host = isNameless ? Buffer.from(String(exchange.connection.target?.key), 'latin1') : null;
     requestFields(head, fieldOptions, fields);
     return fields;
   }
@@ -176,7 +186,9 @@ export class Http1Clients implements ClientSide, RequestOwner {
     const { method, minor, writer } = exchange;
     const { engine, lineOptions: options } = this;
     if (status < 200 && minor === 0) return;
+    if (exchange.isTunnel && status >= 200 && status < 300) return this.openTunnel(exchange, fields, end);
     if (status >= 200) this.settleConnection(exchange, status);
+    options.webSocketKey = null;
     options.framing = responseFraming(method, status, contentLength, end, minor);
     // None was announced, and none follows.
     options.contentLength = Math.max(0, contentLength);
@@ -188,6 +200,7 @@ export class Http1Clients implements ClientSide, RequestOwner {
   }
 
   finished(exchange: Http1Exchange): void {
+    if (exchange.phase === 'closing') return;
     // Of a request that was answered before its end we do not want the rest.
     if (exchange.keepAlive && exchange.requestBody.done) this.requests.resume(exchange);
     else this.clientDone(exchange);
@@ -218,6 +231,34 @@ export class Http1Clients implements ClientSide, RequestOwner {
   breakOff(exchange: Http1Exchange): void {
     exchange.phase = 'closing';
     this.engine.reset(exchange.connection.client);
+  }
+
+  /** Agrees to a tunnel for an endpoint of HTTP/2: what both sides say from here on is the content of a stream. */
+  private openTunnel(exchange: Http1Exchange, fields: FieldList, end: boolean): void {
+    const { engine, lineOptions: options } = this;
+    const { client } = exchange.connection;
+    const { writer, webSocketKey } = exchange;
+    if (webSocketKey !== undefined) exchange.status = 101;
+    options.webSocketKey = webSocketKey ?? null;
+    options.framing = FRAMING.none;
+    options.connection = connectionOf(exchange, exchange.status);
+    const at = engine.reserve(fieldsRoom(fields, options));
+    engine.sendBuilt(client, writeResponseFields(fields, options, engine.slab, at));
+    // However long both are silent: nobody else knows what they speak.
+    engine.deadline(client, 0);
+    exchange.phase = 'talk';
+    exchange.keepAlive = writer.framed = false;
+    writer.endsSide = true;
+    if (end) writer.end(undefined);
+  }
+
+  /** The client has ended its half of a tunnel. */
+  private halfClose(exchange: Http1Exchange): void {
+    const { carrier, requestBody } = exchange;
+    if (requestBody.done || carrier === undefined) return;
+    requestBody.done = true;
+    carrier.writer.end(undefined);
+    carrier.side.halfClosed(exchange, carrier);
   }
 
   /** Whether the client's connection goes on after this response, but for what its framing says. */
@@ -280,8 +321,8 @@ function pathOf({ form, bytes, pathStart, pathEnd }: Head): Uint8Array | number 
   return path === 0 || path === -PROBLEM.pathEncodedSlash ? null : path;
 }
 
-/** For HTTP/1.0 clients that name none. */
-function hostOf({ destination }: ProxyConnection): Uint8Array | null {
+/** The host of a request that names none, as those of HTTP/1.0; null when its client was not redirected either. */
+export function hostOf({ destination }: ProxyConnection): Uint8Array | null {
   return destination === undefined ? null : Buffer.from(destination.toString(), 'latin1');
 }
 

@@ -73,15 +73,6 @@ export class Http1Exchange extends Exchange {
     return false;
   }
 
-  get isTunnel(): boolean {
-    return this.phase === 'tunnel' || this.phase === 'talk';
-  }
-
-  /** A WebSocket without a key cannot be answered: it is for the endpoint to say so. */
-  get isExtendedConnect(): boolean {
-    return this.webSocketKey !== undefined;
-  }
-
   /** Takes what a request's head says; nothing of the exchange before is left. */
   begin(head: Head, nowMs: number): void {
     this.beginWith(head.method, true, nowMs);
@@ -94,9 +85,11 @@ export class Http1Exchange extends Exchange {
     this.json = prefersJson(head);
     const webSocket = this.requestBody.done && asksForWebSocket(head);
     this.webSocketKey = webSocket ? webSocketKeyOf(head) : undefined;
-    const tunnel = head.method === METHOD.connect || webSocket;
-    this.phase = tunnel ? 'tunnel' : this.requestBody.done ? 'answer' : 'body';
-    if (tunnel) this.requestBody.start(BODY.untilClose, 0);
+    // Without a key there is no answer to it: let the endpoint say so.
+    this.isExtendedConnect = this.webSocketKey !== undefined;
+    this.isTunnel = head.method === METHOD.connect || webSocket;
+    this.phase = this.isTunnel ? 'tunnel' : this.requestBody.done ? 'answer' : 'body';
+    if (this.isTunnel) this.requestBody.start(BODY.untilClose, 0);
   }
 }
 

@@ -40,7 +40,7 @@ export interface RequestOwner {
   requestProblem(exchange: Http1Exchange, problem: number, seenBytes: number): void;
   /** The client took too long over a head, a body, or its next request. */
   requestLate(exchange: Http1Exchange, part: RequestPart, afterMs: number): void;
-  /** The client ended its side before its request was complete. */
+  /** The client ended its side before its request was complete; a tunnel ends no other way. Told again for a tunnel that goes on. */
   requestCut(exchange: Http1Exchange): void;
   /** It ended in between. */
   clientDone(exchange: Http1Exchange): void;
@@ -81,7 +81,7 @@ export class Http1Requests {
   /** The client will send no more. */
   ended(exchange: Http1Exchange): void {
     exchange.clientEnded = true;
-    if (exchange.phase === 'body') return this.owner.requestCut(exchange);
+    if (hasContent(exchange)) return this.owner.requestCut(exchange);
     if (exchange.phase === 'head') return this.owner.clientDone(exchange);
     if (exchange.phase === 'answer') this.arm(exchange, exchange.due);
   }
@@ -101,8 +101,9 @@ export class Http1Requests {
 
   /** There is somewhere to send the body to. */
   goOnWithBody(exchange: Http1Exchange): void {
-    if (exchange.phase !== 'body' || exchange.reading) return;
+    if (!hasContent(exchange) || exchange.reading) return;
     if (exchange.held.length > 0) this.readHeld(exchange);
+    else if (exchange.clientEnded) this.owner.requestCut(exchange);
     else this.unpause(exchange);
   }
 
@@ -135,10 +136,10 @@ export class Http1Requests {
     exchange.reading = false;
     if (exchange.phase === 'closing' || at < 0) return;
     if (at < to) this.hold(exchange, bytes, at, to);
-    if (exchange.phase === 'body') {
+    if (hasContent(exchange)) {
       // The end was seen before the body was: during detection, or while its head waited.
       if (at === to && exchange.clientEnded) return this.owner.requestCut(exchange);
-      this.expect(exchange, 'body');
+      if (exchange.phase === 'body') this.expect(exchange, 'body');
       if (at < to) return;
       // What is linked to the endpoint's socket waits by itself.
       const writer = exchange.carrier?.writer;
@@ -160,7 +161,7 @@ export class Http1Requests {
   /** @returns where it came to; `at` when something has to be waited for, and below 0 when there is nothing more to read */
   private readSome(exchange: Http1Exchange, bytes: Uint8Array, at: number, to: number): number {
     if (exchange.phase === 'head') return this.readHead(exchange, bytes, at, to);
-    if (exchange.phase !== 'body') return at;
+    if (!hasContent(exchange)) return at;
     const end = this.owner.requestBytes(exchange, bytes, at, to);
     if (end < 0) this.owner.requestProblem(exchange, -end, exchange.requestBody.chunks.seenBytes);
     return end;
@@ -212,4 +213,9 @@ export class Http1Requests {
     // Ahead of its time: the rest stays in the kernel until its turn comes.
     if (exchange.phase !== 'head') this.pause(exchange);
   }
+}
+
+/** What the client sends is passed on. */
+function hasContent({ phase }: Http1Exchange): boolean {
+  return phase === 'body' || phase === 'talk';
 }

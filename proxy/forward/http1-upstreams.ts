@@ -1,6 +1,7 @@
 /** The endpoint's side of HTTP/1: sends requests on connections of its own, one at a time, and passes the responses back. */
 
 import { takeAnnouncement } from '../http/announcement.ts';
+import { isAccepted } from '../http/h2/websocket.ts';
 import { BODY, FRAMING, type Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import { describeProblem } from '../http/problems.ts';
@@ -58,11 +59,15 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
     this.unpause(carrier as HttpUpstream);
   }
 
+  halfClosed(exchange: Exchange, carrier: Carrier): void {
+    if (exchange.responseBody.done) this.responseDone(exchange, carrier as HttpUpstream, false);
+  }
+
   abandon(exchange: Exchange, carrier: Carrier): void {
     const upstream = carrier as HttpUpstream;
     this.detach(exchange, upstream);
     // One that is not there yet is good for the next request.
-    if (upstream.isReady) this.owner.connections.discard(upstream);
+    if (!upstream.isWaiting) this.owner.connections.discard(upstream);
   }
 
   // --- responses
@@ -85,7 +90,17 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
       return this.poisoned(upstream);
     exchange.responseBody.done = true;
     exchange.writer.end(undefined);
+    // Each half of a tunnel ends by itself (RFC 9113 section 8.5).
+    if (exchange.isOpenTunnel && !exchange.requestBody.done) return;
     this.responseDone(exchange, upstream, false);
+  }
+
+  /** The socket of a tunnel has ended in order, after our half of it: of that one nothing else tells. */
+  tunnelEnded(exchange: Exchange, endpoint: Endpoint): void {
+    exchange.responseBody.done = true;
+    exchange.writer.end(undefined);
+    this.owner.detach(exchange, endpoint);
+    this.owner.responded(exchange);
   }
 
   /** The rest of the response's body has gone to the client, but for the last `rest` bytes: those will not. */
@@ -102,6 +117,9 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
     const { endpoint } = upstream;
     if (endpoint?.tls !== undefined && upstream.served === 0 && takeAnnouncement(head))
       endpoint.figures.takesHttp2 = true;
+    // To a client of HTTP/2 this would be consent.
+    if (exchange.isWebSocket && status < 300 && isStream(exchange))
+      return this.owner.spoiled(exchange, upstream, `it answered ${status} to a WebSocket handshake`);
     this.owner.answered(exchange, upstream, status);
     if (exchange.method === METHOD.connect && status < 300) upstream.switching = true;
     // It is not certain that a server that refuses a tunnel reads requests again.
@@ -134,10 +152,12 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
     }
     this.unpause(upstream);
     const requestDone = exchange.requestBody.done;
+    const isTunnel = exchange.isOpenTunnel;
     this.detach(exchange, upstream);
     // `more`: something came behind it that nobody asked for. And an endpoint that did not want all of a request may get lost in it.
-    if (more || !requestDone || !upstream.reusable || upstream.ended)
-      this.owner.connections.discard(upstream);
+    const isUseless = more || !requestDone || !upstream.reusable || upstream.ended;
+    if (isTunnel) this.owner.connections.finish(upstream);
+    else if (isUseless) this.owner.connections.discard(upstream);
     else this.owner.connections.give(upstream, upstream.saidMs);
     this.owner.responded(exchange);
   }
@@ -147,6 +167,7 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
   }
 
   switched(exchange: Exchange, upstream: HttpUpstream, bytes: Uint8Array, from: number, to: number): void {
+    if (isStream(exchange)) return this.openTunnel(exchange, upstream, bytes, from, to);
     const socket = upstream.upstream;
     upstream.closing = true;
     this.detach(exchange, upstream);
@@ -154,6 +175,22 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
     if (to > from) this.engine.unread(socket, bytes.slice(from, to));
     this.owner.switched(exchange);
     exchange.client.switched(exchange, socket);
+  }
+
+  /** The client has no socket to join: what both sides say is the content of its stream. */
+  private openTunnel(
+    exchange: Exchange,
+    upstream: HttpUpstream,
+    bytes: Uint8Array,
+    from: number,
+    to: number,
+  ): void {
+    exchange.responseBody.start(BODY.untilClose, 0);
+    exchange.responseStarted = true;
+    upstream.writer.endsSide = true;
+    this.owner.switched(exchange);
+    exchange.client.goOn(exchange);
+    if (to > from) this.responseBytes(exchange, upstream, bytes, from, to);
   }
 
   /** An endpoint that sends faster than the client reads waits. */
@@ -192,8 +229,16 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
     if (head.status !== 101) return exchange.client.respond(exchange, head);
     if (!exchange.isTunnel || exchange.method === METHOD.connect)
       return this.owner.spoiled(exchange, upstream, 'it switched protocols, which nobody had asked for');
+    // The key was ours.
+    if (isStream(exchange) && !isAccepted(head, exchange.webSocketKey))
+      return this.owner.spoiled(exchange, upstream, 'its Sec-WebSocket-Accept does not belong to our key');
     this.owner.answered(exchange, upstream, head.status);
     upstream.switching = true;
     exchange.client.respond(exchange, head);
   }
+}
+
+/** It came on a stream, which shares its socket with others. */
+function isStream({ writer }: Exchange): boolean {
+  return writer.socket === 0;
 }

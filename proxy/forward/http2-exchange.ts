@@ -32,8 +32,6 @@ export class Http2Exchange extends Exchange {
   isUnread = false;
   /** The endpoint is done with it, and the client has yet to take the rest. */
   finishing = false;
-  private tunnel = false;
-  private extended = false;
 
   constructor(
     connection: ProxyConnection,
@@ -48,14 +46,6 @@ export class Http2Exchange extends Exchange {
     return this.originalMinor < 0;
   }
 
-  get isTunnel(): boolean {
-    return this.tunnel;
-  }
-
-  get isExtendedConnect(): boolean {
-    return this.extended;
-  }
-
   /** Content, or the end of it, waits for an endpoint. */
   get isHolding(): boolean {
     return this.held.length > 0 || this.heldLast;
@@ -65,7 +55,7 @@ export class Http2Exchange extends Exchange {
   beginUnread(nowMs: number): void {
     this.beginWith(METHOD.other, false, nowMs);
     this.requestBody.start(BODY.none, 0);
-    this.grpc = this.json = this.heldLast = this.finishing = this.tunnel = this.extended = false;
+    this.grpc = this.json = this.heldLast = this.finishing = this.isTunnel = this.isExtendedConnect = false;
     this.isUnread = true;
     this.originalMinor = -1;
     this.owed = 0;
@@ -74,8 +64,8 @@ export class Http2Exchange extends Exchange {
   /** A request begins; nothing of the one before is left. `end`: it has no content. */
   begin(head: H2Head, end: boolean, nowMs: number): void {
     this.beginWith(isWebSocket(head) ? METHOD.get : head.method, true, nowMs);
-    this.tunnel = head.method === METHOD.connect;
-    this.extended = head.protocol !== undefined;
+    this.isTunnel = head.method === METHOD.connect;
+    this.isExtendedConnect = head.protocol !== undefined;
     this.originalMinor = head.keepMesh ? originalMinor(head.fields) : -1;
     // Once it is known what the request was, none of them is for whoever comes next.
     if (head.keepMesh) dropMeshFields(head.fields);

@@ -61,12 +61,13 @@ export class HttpUpstream implements Carrier {
     this.expiresMs = expiresMs;
   }
 
+  /** What is said in a tunnel is nobody's request, and waits until the endpoint has agreed. */
   get isReady(): boolean {
-    return this.upstreamStage === 'ready';
+    return !this.isWaiting && (this.switching || this.exchange?.isTunnel !== true);
   }
 
   get isWaiting(): boolean {
-    return !this.isReady;
+    return this.upstreamStage !== 'ready';
   }
 }
 
@@ -97,6 +98,11 @@ export class HttpPool {
     const upstream = idle.pop();
     if (upstream !== undefined) upstream.idle = false;
     return upstream;
+  }
+
+  /** Its server has said on one of them that it takes no extended CONNECT (RFC 8441). */
+  get refusesExtendedConnect(): boolean {
+    return this.shared.some(({ session }) => session.isKnown && !session.takesExtendedConnect);
   }
 
   /** It waits from now on. */

@@ -2,7 +2,7 @@
 import { parseIp, type SocketAddress } from '../core/address.ts';
 import type { TransportSeries } from '../metrics/transport.ts';
 import { PeakEwma } from './peak-ewma.ts';
-import type { EndpointSnapshot } from './target.ts';
+import type { ApplicationProtocol, EndpointSnapshot } from './target.ts';
 
 /**
  * How long an endpoint is passed over after a failure, in ms, while there is another: Linkerd's shortest back-off. A restart
@@ -64,6 +64,8 @@ export class Endpoint {
   readonly address: SocketAddress;
   /** Undefined for an endpoint without an identity, the only kind that is dialled in plaintext. */
   readonly tls: EndpointTls | undefined;
+  /** What its application speaks; undefined when nobody has said: then requests go out as they came. */
+  readonly protocol: ApplicationProtocol | undefined;
   /** Metrics of the connections to it. */
   readonly series: TransportSeries;
   readonly figures: EndpointFigures;
@@ -83,6 +85,7 @@ export class Endpoint {
     this.address = address;
     this.snapshot = snapshot;
     this.tls = tls;
+    this.protocol = snapshot.protocol;
     this.series = series;
     this.figures = figures;
   }

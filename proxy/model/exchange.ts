@@ -136,6 +136,10 @@ export abstract class Exchange {
   /** What the access log needs of its head; undefined where there is no log or no head. */
   texts: RequestTexts | undefined;
 
+  /** It asks for a way to talk to the endpoint in another protocol, each side until it ends by itself: CONNECT, or WebSocket. */
+  isTunnel = false;
+  /** On HTTP/2 it is an extended CONNECT (RFC 8441), which not all servers take. */
+  isExtendedConnect = false;
   /** `Sec-WebSocket-Key` of the side that speaks HTTP/1, where there is one. */
   webSocketKey: Uint8Array | undefined;
 
@@ -179,11 +183,6 @@ export abstract class Exchange {
 
   /** It came on HTTP/2, and goes on as such where the endpoint is not known to speak something else. */
   abstract get isHttp2(): boolean;
-  /** It asks for a way to talk to the endpoint in another protocol, each side until it ends by itself: CONNECT, or WebSocket. */
-  abstract get isTunnel(): boolean;
-  /** On HTTP/2 it is an extended CONNECT (RFC 8441), which not all servers take. */
-  abstract get isExtendedConnect(): boolean;
-
   /** It asks for a WebSocket, which is a GET in HTTP/1; other tunnels are CONNECT. */
   get isWebSocket(): boolean {
     return this.isTunnel && this.method === METHOD.get;

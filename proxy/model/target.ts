@@ -24,7 +24,12 @@ export interface EndpointSnapshot {
   readonly serverName?: string;
   /** Port of the endpoint's own sidecar when it wants the transport header, 1 to 65535. */
   readonly proxyPort?: number;
+  /** What its application speaks, where that is declared; requests that come in the other protocol are translated. */
+  readonly protocol?: ApplicationProtocol;
 }
+
+/** HTTP as applications speak it in cleartext; HTTP/2 with prior knowledge (RFC 9113 section 3.3). */
+export type ApplicationProtocol = 'http1' | 'http2';
 
 /** Label names and values of a metric. */
 export type Labels = Readonly<Record<string, string>>;

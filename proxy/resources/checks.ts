@@ -3,6 +3,7 @@
  */
 import { isUnspecified, parseIp, type SocketAddress } from '../core/address.ts';
 import { isSpiffeId, serverNameOf } from '../core/identity.ts';
+import type { ApplicationProtocol } from '../model/target.ts';
 import type { ObjectReader } from './reader.ts';
 import type { MeshIdentity, WorkloadPort } from './types.ts';
 
@@ -38,6 +39,21 @@ const INERT_METADATA = [
 
 /** Annotations of these domains are meant for a proxy; others are none of its business. */
 const OUR_ANNOTATIONS = /(^|\.)(linkerd\.io|ferrule\.dev)\//;
+
+/**
+ * What `appProtocol` may say, in the names of Kubernetes (KEP-3726), IANA and other meshes. WebSocket is opened by HTTP/1; `http` is
+ * HTTP/1 where others look for it too.
+ */
+const APP_PROTOCOLS: ReadonlyMap<string, ApplicationProtocol> = new Map([
+  ['http', 'http1'],
+  ['http/1.1', 'http1'],
+  ['kubernetes.io/ws', 'http1'],
+  ['kubernetes.io/h2c', 'http2'],
+  ['kubernetes.io/grpc', 'http2'],
+  ['h2c', 'http2'],
+  ['http2', 'http2'],
+  ['grpc', 'http2'],
+]);
 
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
@@ -94,15 +110,24 @@ export function isTcp(port: ObjectReader): boolean {
   return false;
 }
 
+/** Reads `appProtocol`; undefined when it says nothing of HTTP: what such a port speaks is looked for as ever. */
+export function readAppProtocol(port: ObjectReader): ApplicationProtocol | undefined {
+  const text = port.string('appProtocol') ?? '';
+  const protocol = APP_PROTOCOLS.get(text);
+  if (protocol === undefined && text !== '')
+    port.warn('appProtocol', `${text} is not honoured by this version`);
+  return protocol;
+}
+
 /** Reads the TCP ports of an EndpointSlice or ExternalWorkload. */
 export function readWorkloadPorts(readers: readonly ObjectReader[]): WorkloadPort[] {
   const ports: WorkloadPort[] = [];
   for (const reader of readers) {
     const name = reader.take('name') === '' ? '' : (reader.string('name', dnsLabel) ?? '');
     const number = reader.integer('port', 1, 65_535);
-    if (reader.take('appProtocol') !== undefined) reader.warn('appProtocol');
+    const protocol = readAppProtocol(reader);
     if (reader.take('port') === undefined) reader.warn('port', 'is missing, and "all ports" is not honoured');
-    if (isTcp(reader) && number !== undefined) ports.push({ name, port: number });
+    if (isTcp(reader) && number !== undefined) ports.push({ name, port: number, protocol });
     reader.unhonoured();
   }
   return ports;

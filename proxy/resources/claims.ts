@@ -4,13 +4,14 @@
  */
 import type { SocketAddress } from '../core/address.ts';
 import { accountOf } from '../core/identity.ts';
-import type { EndpointSnapshot, Labels } from '../model/target.ts';
+import type { ApplicationProtocol, EndpointSnapshot, Labels } from '../model/target.ts';
 import type {
   EndpointSlice,
   ExternalWorkload,
   MeshIdentity,
   ObjectReference,
   SliceEndpoint,
+  WorkloadPort,
 } from './types.ts';
 
 /** Where a workload runs, as Kubernetes labels nodes. */
@@ -29,6 +30,8 @@ export interface Claim {
   readonly labels: Labels;
   /** Zones whose clients should prefer it; undefined when nothing is known of any. */
   readonly zones: readonly string[] | undefined;
+  /** What is spoken there; undefined when not said. */
+  readonly protocol: ApplicationProtocol | undefined;
   /** The workload resource's own word, which goes before an annotation on a slice. */
   readonly ownWord: boolean;
   readonly place: string;
@@ -63,7 +66,7 @@ export class ClaimIndex {
       for (const address of workload.addresses) {
         this.addHost(address, { ...describe(workload), place: workload.place });
         for (const port of workload.ports) {
-          this.add(workloadClaim(workload, address.withPort(port.port), port.name, workload.ready));
+          this.add(workloadClaim(workload, address.withPort(port.port), port, workload.ready));
         }
       }
     }
@@ -80,8 +83,11 @@ export class ClaimIndex {
     for (const claims of this.byAddress.values()) yield* this.merge(claims);
   }
 
-  /** One endpoint per address and port, in the order of their text; without orphans. */
-  mergeAll(claims: readonly Claim[]): EndpointSnapshot[] {
+  /**
+   * One endpoint per address and port, in the order of their text; without orphans.
+   * @param protocol what is spoken there, whatever the claims say; undefined when only they do
+   */
+  mergeAll(claims: readonly Claim[], protocol: ApplicationProtocol | undefined): EndpointSnapshot[] {
     const groups = new Map<string, Claim[]>();
     for (const claim of claims) {
       const key = claim.address.toString();
@@ -89,7 +95,7 @@ export class ClaimIndex {
       if (group === undefined) groups.set(key, [claim]);
       else group.push(claim);
     }
-    return [...groups.keys()].sort().flatMap((key) => this.merge(groups.get(key)!));
+    return [...groups.keys()].sort().flatMap((key) => this.merge(groups.get(key)!, protocol));
   }
 
   private addSlice(slice: EndpointSlice): void {
@@ -98,7 +104,7 @@ export class ClaimIndex {
       const workload = this.workloadOf(slice, endpoint);
       for (const address of endpoint.addresses) {
         for (const port of slice.ports) {
-          const claim = sliceClaim(slice, endpoint, workload, address.withPort(port.port), port.name);
+          const claim = sliceClaim(slice, endpoint, workload, address.withPort(port.port), port);
           claims.push(claim);
           this.add(claim);
         }
@@ -152,7 +158,7 @@ export class ClaimIndex {
   }
 
   /** The endpoint of claims that share an address and port; none for an orphan. */
-  private merge(claims: readonly Claim[]): EndpointSnapshot[] {
+  private merge(claims: readonly Claim[], declared?: ApplicationProtocol): EndpointSnapshot[] {
     const { address } = claims[0];
     const host = this.hosts.get(address.ip);
     const mesh =
@@ -167,7 +173,8 @@ export class ClaimIndex {
     if (mesh !== undefined) Object.assign(labels, accountLabel(mesh));
     const weight = Math.max(...claims.map((claim) => claim.weight));
     const zones = claims.find((claim) => claim.zones !== undefined)?.zones;
-    return [freezeEndpoint(address, weight, labels, mesh, zones)];
+    const protocol = declared ?? claims.find((claim) => claim.protocol !== undefined)?.protocol;
+    return [freezeEndpoint(address, weight, labels, mesh, zones, protocol)];
   }
 }
 
@@ -180,13 +187,14 @@ export function unlistedEndpoint(host: Host, address: SocketAddress): EndpointSn
 export function workloadClaim(
   workload: ExternalWorkload,
   address: SocketAddress,
-  portName: string,
+  { name, protocol }: Pick<WorkloadPort, 'name' | 'protocol'>,
   ready: boolean,
 ): Claim {
   const weight = workload.weight ?? 1;
   return {
     address,
-    portName,
+    portName: name,
+    protocol,
     ready,
     lastResort: false,
     weight,
@@ -211,12 +219,13 @@ function sliceClaim(
   endpoint: SliceEndpoint,
   workload: ExternalWorkload | undefined,
   address: SocketAddress,
-  portName: string,
+  { name, protocol }: WorkloadPort,
 ): Claim {
   const mesh = workload?.mesh ?? slice.mesh;
   return {
     address,
-    portName,
+    portName: name,
+    protocol,
     ready: endpoint.ready,
     lastResort: endpoint.serving && endpoint.terminating,
     weight: slice.weight ?? workload?.weight ?? 1,
@@ -264,6 +273,7 @@ function freezeEndpoint(
   labels: Labels,
   mesh: MeshIdentity | undefined,
   zones?: readonly string[],
+  protocol?: ApplicationProtocol,
 ): EndpointSnapshot {
   return Object.freeze({
     ip: address.ip,
@@ -273,5 +283,6 @@ function freezeEndpoint(
     ...(mesh === undefined ? {} : { identity: mesh.identity, serverName: mesh.serverName }),
     ...(zones === undefined ? {} : { zones: Object.freeze([...zones]) }),
     ...(mesh?.proxyPort === undefined ? {} : { proxyPort: mesh.proxyPort }),
+    ...(protocol === undefined ? {} : { protocol }),
   });
 }

@@ -208,7 +208,7 @@ class Compiler {
       kind: 'service',
       name: `${service.name}.${service.namespace}:${port.port}`,
       labels,
-      endpoints: Object.freeze(this.claims.mergeAll(usable)),
+      endpoints: Object.freeze(this.claims.mergeAll(usable, port.protocol)),
       ...(service.balance === undefined ? {} : { balance: service.balance }),
     });
   }
@@ -250,7 +250,7 @@ class Compiler {
       }
       const ready = workload.ready || service.publishNotReady;
       for (const ip of workload.addresses)
-        claims.push(workloadClaim(workload, ip.withPort(number), port.name, ready));
+        claims.push(workloadClaim(workload, ip.withPort(number), port, ready));
     }
     return claims;
   }

@@ -1,7 +1,16 @@
 /** Reads a Service (v1). */
 import type { SocketAddress } from '../core/address.ts';
 import type { BalancePolicy } from '../model/target.ts';
-import { dnsLabel, INERT_TOP, ipAddress, isTcp, portName, readMetadata, toAddresses } from './checks.ts';
+import {
+  dnsLabel,
+  INERT_TOP,
+  ipAddress,
+  isTcp,
+  portName,
+  readAppProtocol,
+  readMetadata,
+  toAddresses,
+} from './checks.ts';
 import type { ObjectReader } from './reader.ts';
 import type { Service, ServicePort } from './types.ts';
 
@@ -102,7 +111,7 @@ function readPorts(spec: ObjectReader): ServicePort[] {
     const name = reader.take('name') === '' ? '' : (reader.string('name', dnsLabel) ?? '');
     const port = reader.integer('port', 1, 65_535, true);
     const targetPort = readTargetPort(reader);
-    if (reader.take('appProtocol') !== undefined) reader.warn('appProtocol');
+    const protocol = readAppProtocol(reader);
     const tcp = isTcp(reader);
     reader.unhonoured(['nodePort']);
     if (!tcp || port === undefined) continue;
@@ -112,7 +121,7 @@ function readPorts(spec: ObjectReader): ServicePort[] {
     if (name !== '' && names.has(name)) reader.mistake('name', `${JSON.stringify(name)} is there twice`);
     numbers.add(port);
     names.add(name);
-    ports.push({ name, port, targetPort: targetPort ?? port });
+    ports.push({ name, port, targetPort: targetPort ?? port, protocol });
   }
   return ports;
 }

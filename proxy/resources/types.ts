@@ -3,7 +3,7 @@
  * Whatever reads them (files, the Kubernetes API) gives these; `compile` turns them into targets.
  */
 import type { SocketAddress } from '../core/address.ts';
-import type { BalancePolicy } from '../model/target.ts';
+import type { ApplicationProtocol, BalancePolicy } from '../model/target.ts';
 
 /** What every resource has. */
 export interface ResourceMeta {
@@ -37,6 +37,8 @@ export interface ServicePort {
   readonly port: number;
   /** 1 to 65535, or the name of a workload's port. */
   readonly targetPort: number | string;
+  /** What is spoken there; undefined when not said, or when it is no HTTP. */
+  readonly protocol: ApplicationProtocol | undefined;
 }
 
 /** An EndpointSlice (discovery.k8s.io/v1). */
@@ -58,6 +60,8 @@ export interface WorkloadPort {
   readonly name: string;
   /** 1 to 65535. */
   readonly port: number;
+  /** As of a service's port, whose word goes before it. */
+  readonly protocol: ApplicationProtocol | undefined;
 }
 
 /** One entry of an EndpointSlice. */

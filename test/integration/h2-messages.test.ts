@@ -2,7 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import t, { type Test } from 'tap';
-import { answerOf, type H2Answer, H2Client, startH2Application } from '../support/h2-application.ts';
+import { type H2Answer, H2Client, startH2Application } from '../support/h2-application.ts';
+import { exerciseBodies, exerciseConnect, exerciseMessages } from '../support/h2-exercises.ts';
 import { pieces, streamDigest } from '../support/http-application.ts';
 import { startRoutes } from '../support/http-routes.ts';
 
@@ -14,46 +15,6 @@ const LARGEST = SOAK ? 1_000_000_000 : 100_000_000;
 
 t.setTimeout(SOAK ? 1_800_000 : 120_000);
 
-async function bodies(t: Test, client: H2Client, sizes: readonly number[]): Promise<void> {
-  for (const size of sizes) {
-    const right = streamDigest(size);
-    const down = await client.get(`/body?n=${size}`);
-    t.strictSame([down.status, down.length, down.digest], [200, size, right], `${size} bytes down`);
-    const up = await client.post('/digest', pieces(size));
-    const { length, digest } = JSON.parse(up.text);
-    t.strictSame([length, digest], [size, right], `${size} bytes up`);
-    if (size === LARGEST) continue;
-    const both = await client.post('/echo', pieces(size));
-    t.strictSame([both.length, both.digest], [size, right], `${size} bytes both ways`);
-  }
-}
-
-async function messages(t: Test, client: H2Client): Promise<void> {
-  const { trailers, text } = await client.get('/trailers');
-  t.strictSame([trailers['x-sum'], text], ['42', 'body'], 'trailers of the response');
-  const stream = client.open('/digest', { ':method': 'POST' }, { waitForTrailers: true });
-  stream.on('wantTrailers', () => stream.sendTrailers({ 'x-check': 'ok' }));
-  const answered = answerOf(stream);
-  stream.end('some');
-  t.equal(JSON.parse((await answered).text).trailers['x-check'], 'ok', 'trailers of the request');
-
-  const hinted = await client.get('/hints');
-  t.strictSame([hinted.interims, hinted.status], [[103, 102], 200], 'interim responses');
-  t.equal(hinted.text, 'answer to /hints');
-
-  const head = await client.get('/body?n=300000', { ':method': 'HEAD' });
-  const announced = [head.status, head.headers['content-length'], head.length, head.code];
-  t.strictSame(announced, [200, '300000', 0, 0], 'HEAD');
-  for (const status of [204, 304, 404, 500]) {
-    const { status: got, length, code } = await client.get(`/status?n=${status}`);
-    t.strictSame([got, length, code], [status, 0, 0], `${status} without content`);
-  }
-  const cookie = ['a=1', 'b=2', 'c=3'];
-  const { headers } = JSON.parse((await client.get('/digest', { cookie, ':authority': 'app.test' })).text);
-  t.equal(headers.cookie, 'a=1; b=2; c=3', 'cookie crumbs');
-  t.equal(headers[':authority'], 'app.test');
-}
-
 /** CONNECT, extended (RFC 8441) or not, is a stream like others: bytes both ways until both sides have ended. */
 async function tunnels(t: Test, client: H2Client): Promise<void> {
   if (client.session.remoteSettings.enableConnectProtocol === undefined) {
@@ -62,20 +23,7 @@ async function tunnels(t: Test, client: H2Client): Promise<void> {
   t.equal(client.session.remoteSettings.enableConnectProtocol, true);
   const plain = { ':method': 'CONNECT', ':authority': 'app.default:80' };
   const extended = { ...plain, ':protocol': 'websocket', ':scheme': 'http', ':path': '/echo' };
-  for (const head of [plain, extended]) {
-    const stream = client.session.request(head);
-    const answered = answerOf(stream);
-    await once(stream, 'response');
-    for (let n = 0; n < 3; n++) {
-      const said = randomBytes(1_000);
-      stream.write(said);
-      const [heard] = await once(stream, 'data');
-      t.same(heard, said, 'what is said comes back while both sides are open');
-    }
-    stream.end();
-    const { status, length, code } = await answered;
-    t.strictSame([status, length, code], [200, 3_000, 0]);
-  }
+  await exerciseConnect(t, client, [plain, extended]);
 }
 
 /** Heads of several frames. */
@@ -98,10 +46,10 @@ t.test('every message arrives as it was sent', async (t) => {
   for (const { name, address } of routes) {
     await t.test(name, async (t) => {
       const client = new H2Client(t, address, { maxSendHeaderBlockLength: 200_000 });
-      await messages(t, client);
+      await exerciseMessages(t, client);
       await tunnels(t, client);
       await longHeads(t, client);
-      await bodies(t, client, SIZES);
+      await exerciseBodies(t, client, SIZES, LARGEST);
       client.session.close();
       await client.closed();
     });
@@ -111,7 +59,7 @@ t.test('every message arrives as it was sent', async (t) => {
     for (const { name, address } of [first, last]) {
       t.comment(name);
       const client = new H2Client(t, address);
-      await bodies(t, client, [LARGEST]);
+      await exerciseBodies(t, client, [LARGEST], LARGEST);
       client.session.close();
       await client.closed();
     }

@@ -17,6 +17,7 @@ export function explanationOf(own: Partial<Explanation> = {}): Explanation {
       {
         endpoint: '10.0.0.1:8080',
         afterMs: 0.04,
+        protocol: 'http/1',
         connection: 'new',
         outcome: 'not reached',
         detail: 'ECONNREFUSED',
@@ -32,6 +33,7 @@ export function explanationOf(own: Partial<Explanation> = {}): Explanation {
         endpoint: '10.0.0.2:8080',
         identity: 'spiffe://cluster.local/ns/default/sa/payments',
         afterMs: 1.5,
+        protocol: 'h2',
         connection: 'kept',
         served: 7,
         outcome: 'answered',

@@ -365,7 +365,7 @@ export class World {
       if (this.isRough) this.connect();
     }
     this.events.push(() => {
-      if (client !== undefined) this.http.clientGone(client.connection);
+      if (client !== undefined) this.http.clientGone(client.connection, errno);
       else if (upstream !== undefined) this.http.upstreamClosed(upstream, errno, written);
     });
   }

@@ -24,16 +24,23 @@ export interface Routes {
   /** The clients' proxy, and the application's. */
   readonly outgoing: TestProxy;
   readonly incoming: TestProxy;
+  /** The clients' proxy of the multiplexed way. */
+  readonly sharing: TestProxy;
   /** Waits until nobody is connected any more: gauges at zero, descriptors where they were before the first client. */
   idle(): Promise<void>;
 }
 
-/** Starts both proxies in front of an application that listens already. */
+/**
+ * Starts both proxies in front of an application that listens already.
+ * @param settings of all proxies; `appProtocol`: what its service says that it speaks
+ */
 export async function startRoutes(
   t: Test,
   application: SocketAddress,
-  settings: Pick<ProxyStart, 'shutdown' | 'log'> = {},
+  { appProtocol, ...settings }: Pick<ProxyStart, 'shutdown' | 'log'> & { readonly appProtocol?: string } = {},
 ): Promise<Routes> {
+  const yaml = (name: string, address: SocketAddress, identity?: string) =>
+    serviceYaml(name, [identity === undefined ? { address } : { address, identity }], undefined, appProtocol);
   const identities = await makeIdentities(t);
   const [web, api] = [await identities.make('web'), await identities.make('api')];
   const { port } = application;
@@ -55,8 +62,8 @@ export async function startRoutes(
     identity: web.settings,
     outbound: { ...listenerFor('app', 'meshed'), multiplex: false },
     mesh: {
-      'app.yaml': serviceYaml('app', [{ address: application }]),
-      'meshed.yaml': serviceYaml('meshed', [{ address: meshed, identity: api.spiffe }]),
+      'app.yaml': yaml('app', application),
+      'meshed.yaml': yaml('meshed', meshed, api.spiffe),
     },
   });
   // What is shared stays open for a while: it has proxies of its own, so that the others become idle at once.
@@ -70,7 +77,7 @@ export async function startRoutes(
     identity: web.settings,
     outbound: listenerFor('shared'),
     mesh: {
-      'shared.yaml': serviceYaml('shared', [{ address: sharedIn.listeners[0], identity: api.spiffe }]),
+      'shared.yaml': yaml('shared', sharedIn.listeners[0], api.spiffe),
     },
   });
   const proxies = [outgoing, incoming];
@@ -87,6 +94,7 @@ export async function startRoutes(
     ],
     outgoing,
     incoming,
+    sharing: sharedOut,
     async idle() {
       for (const [index, proxy] of proxies.entries()) {
         await proxy.idle();

@@ -324,12 +324,18 @@ export interface TestEndpoint {
 }
 
 /** Resources of a service `NAME.default:80`, with a slice per endpoint. */
-export function serviceYaml(name: string, endpoints: readonly TestEndpoint[], clusterIP?: string): string {
+export function serviceYaml(
+  name: string,
+  endpoints: readonly TestEndpoint[],
+  clusterIP?: string,
+  appProtocol?: string,
+): string {
+  const port = { name: 'main', port: 80, ...(appProtocol === undefined ? {} : { appProtocol }) };
   const service = {
     apiVersion: 'v1',
     kind: 'Service',
     metadata: { name, namespace: 'default' },
-    spec: { ...(clusterIP === undefined ? {} : { clusterIP }), ports: [{ name: 'main', port: 80 }] },
+    spec: { ...(clusterIP === undefined ? {} : { clusterIP }), ports: [port] },
   };
   const slices = endpoints.map(({ address, weight, identity, proxyPort }, index) => ({
     apiVersion: 'discovery.k8s.io/v1',

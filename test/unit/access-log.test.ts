@@ -117,8 +117,20 @@ t.test('JSON: every field', async (t) => {
   const decision = decide(head, {
     identity: { text: 'spiffe://x/ns/a/sa/b', dnsNames: [], spiffeId: 'spiffe://x/ns/a/sa/b' },
   });
-  decision.attempt(createEndpoint({ ip: '10.0.0.1', port: 80, weight: 1, labels: {} }), undefined, -1, 0);
-  decision.attempt(createEndpoint({ ip: '10.0.0.2', port: 81, weight: 1, labels: {} }), undefined, -1, 0);
+  decision.attempt(
+    createEndpoint({ ip: '10.0.0.1', port: 80, weight: 1, labels: {} }),
+    undefined,
+    false,
+    -1,
+    0,
+  );
+  decision.attempt(
+    createEndpoint({ ip: '10.0.0.2', port: 81, weight: 1, labels: {} }),
+    undefined,
+    false,
+    -1,
+    0,
+  );
   decision.answeredMs = decision.startedMs + 2;
   const { timestamp, ...rest } = JSON.parse(
     lineOf('json', decision, textsOf(head), { request: 5, response: 6 }),

@@ -45,12 +45,12 @@ t.test('a request with two attempts', async (t) => {
   pick.reason = 'load';
   Object.assign(pick.first, { endpoint: first, load: 4, timeMs: 2, measured: true, inFlight: 1 });
   Object.assign(pick.second, { endpoint: second, load: 90.0004, timeMs: 30, measured: false, inFlight: 2 });
-  decision.attempt(first, pick, 7, 100);
+  decision.attempt(first, pick, true, 7, 100);
   decision.attempted('lost', 'it closed');
   pick.clear();
   pick.reason = 'rest';
   Object.assign(pick.first, { endpoint: second, load: 1, timeMs: Number.NaN, measured: false, inFlight: 0 });
-  decision.attempt(second, pick, -1, 100.5);
+  decision.attempt(second, pick, false, -1, 100.5);
   decision.sentMs = 101;
   decision.attempted('answered', '');
   decision.answeredMs = 103;
@@ -72,6 +72,7 @@ t.test('a request with two attempts', async (t) => {
       {
         endpoint: '10.0.0.1:80',
         afterMs: 0,
+        protocol: 'h2',
         connection: 'kept',
         served: 7,
         outcome: 'lost',
@@ -87,6 +88,7 @@ t.test('a request with two attempts', async (t) => {
       {
         endpoint: '10.0.0.2:80',
         afterMs: 0.5,
+        protocol: 'http/1',
         connection: 'new',
         outcome: 'answered',
         choice: {
@@ -107,7 +109,7 @@ t.test('more attempts than are kept: the first ones and the last', async (t) => 
   const decisions = new Decisions(0);
   const decision = decisions.begin(makeConnection(), headOf(GET), 0);
   for (let index = 1; index <= 9; index++) {
-    decision.attempt(makeEndpoint(`10.0.0.${index}`), undefined, -1, index);
+    decision.attempt(makeEndpoint(`10.0.0.${index}`), undefined, false, -1, index);
     decision.attempted('not reached', `reason ${index}`);
   }
   const { attempts, attemptsLeftOut } = explain(decision, '');
@@ -141,7 +143,7 @@ t.test('records are used again, and nothing of the one before is left', async (t
   for (let index = 0; index < 5_000; index++) {
     const decision = decisions.begin(makeConnection(), headOf(GET), index);
     used.add(decision);
-    decision.attempt(makeEndpoint('10.0.0.1'), undefined, -1, index);
+    decision.attempt(makeEndpoint('10.0.0.1'), undefined, false, -1, index);
     decision.attempted('answered', `of ${index}`);
     decision.error = 'connect';
     decision.message = 'old';
@@ -167,8 +169,8 @@ t.test('what is notable outlives what is usual', async (t) => {
     finish(decisions, decisions.begin(makeConnection(), headOf(GET), 0), outcome, status);
   }
   const twice = decisions.begin(makeConnection(), headOf(GET), 0);
-  twice.attempt(makeEndpoint('10.0.0.1'), undefined, -1, 0);
-  twice.attempt(makeEndpoint('10.0.0.1'), undefined, -1, 0);
+  twice.attempt(makeEndpoint('10.0.0.1'), undefined, false, -1, 0);
+  twice.attempt(makeEndpoint('10.0.0.1'), undefined, false, -1, 0);
   finish(decisions, twice, 'answered');
   for (let index = 0; index < 3_000; index++) {
     finish(decisions, decisions.begin(makeConnection(), headOf(GET), 0), 'answered');

@@ -166,7 +166,7 @@ t.test('candidates of other zones, times that are assumed, and policies without 
 
 t.test('attempts that were not kept are counted', async (t) => {
   const text = renderExplanation(explanationOf({ attemptsLeftOut: 3 }));
-  t.match(text, '\n            (3 more, not kept, came between)\nattempt 5   10.0.0.2:8080 (kept');
+  t.match(text, '\n            (3 more, not kept, came between)\nattempt 5   10.0.0.2:8080 (HTTP/2, kept');
   t.match(text, ' 1.50 ms  attempt 5, 10.0.0.2:8080');
 });
 

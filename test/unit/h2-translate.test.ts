@@ -3,7 +3,12 @@ import t from 'tap';
 import { ChunkedReader } from '../../proxy/http/chunked.ts';
 import { FieldList } from '../../proxy/http/h2/field.ts';
 import { asksForWebSocket, trailerFields } from '../../proxy/http/h2/from-http1.ts';
-import { dropMeshFields, isOriginalProtocol, originalMinor } from '../../proxy/http/h2/original-protocol.ts';
+import {
+  dropMeshFields,
+  dropOriginalProtocol,
+  isOriginalProtocol,
+  originalMinor,
+} from '../../proxy/http/h2/original-protocol.ts';
 import { OwnFields } from '../../proxy/http/h2/own-fields.ts';
 import {
   fieldTrailersRoom,
@@ -136,6 +141,17 @@ t.test('what a peer said of a request goes no further', async (t) => {
   t.equal(list.size, listOf([...GET, ['x-a', 'b']]).size);
   dropMeshFields(list);
   t.equal(list.count, GET.length + 1, 'nothing more');
+});
+
+t.test('what a peer says of a response that was asked for on its behalf goes no further', async (t) => {
+  const answer = [
+    [':status', '502'],
+    ['l5d-proxy-error', 'why'],
+  ] as const;
+  const list = listOf([...answer, ['l5d-orig-proto', 'HTTP/1.1'], ['x-a', 'b']]);
+  dropOriginalProtocol(list);
+  t.strictSame(linesOf(list), linesOf(listOf([...answer, ['x-a', 'b']])), 'what it says to the client does');
+  t.equal(list.size, listOf([...answer, ['x-a', 'b']]).size);
 });
 
 t.test('a response of HTTP/1 as fields', async (t) => {

@@ -127,6 +127,23 @@ t.test('endpoints have the zones of their hints, else their own; services have t
   t.same(zones, [['b', 'c'], ['a'], undefined, ['z']]);
 });
 
+t.test('appProtocol: a service has the last word, a slice the first', async (t) => {
+  const port = (appProtocol: string) => `{ port: 80, appProtocol: "${appProtocol}" }`;
+  const protocolsOf = async (ofService: string, ofSlice: string) => {
+    const slices = slice('web', '{ addresses: [ 10.0.0.2 ] }', { ports: port(ofSlice) });
+    const targets = compile(await load(service('web', `ports: [ ${port(ofService)} ]`) + slices));
+    const [target, endpoint] = [targets.lookup('web:80'), targets.lookup('10.0.0.2:80')];
+    if (target.kind !== 'service' || endpoint.kind !== 'endpoint') throw new Error('they are there');
+    return [target.endpoints[0].protocol, endpoint.endpoint.protocol];
+  };
+  for (const name of ['http', 'http/1.1', 'kubernetes.io/ws'])
+    t.strictSame(await protocolsOf(name, 'grpc'), ['http1', 'http2'], name);
+  for (const name of ['kubernetes.io/h2c', 'kubernetes.io/grpc', 'h2c', 'http2', 'grpc'])
+    t.strictSame(await protocolsOf(name, 'http'), ['http2', 'http1'], name);
+  t.strictSame(await protocolsOf('', 'grpc'), ['http2', 'http2'], 'the service says nothing');
+  t.strictSame(await protocolsOf('https', 'mysql'), [undefined, undefined], 'no HTTP in cleartext');
+});
+
 t.test('ports are matched by name, as Kubernetes does', async (t) => {
   const resources = await load(
     service(

@@ -248,7 +248,6 @@ t.test('a service, a slice and a workload with everything in them', async (t) =>
     warnings.map((text) => text.replace(/^all.yaml:(\d+): \S+ \S+: /, '$1 ')),
     [
       '12 spec.type NodePort: only its cluster IP is honoured',
-      '15 spec.ports[0].appProtocol is not honoured by this version',
       '16 spec.ports[1].protocol UDP is not proxied',
     ],
   );
@@ -256,13 +255,14 @@ t.test('a service, a slice and a workload with everything in them', async (t) =>
   t.same(service.clusterIps.map(String), ['10.96.0.10:0', '[fd00::10]:0']);
   t.equal(service.family, 6);
   t.ok(service.publishNotReady);
-  t.same(service.ports, [{ name: 'http', port: 80, targetPort: 'http-alt' }]);
+  t.same(service.ports, [{ name: 'http', port: 80, targetPort: 'http-alt', protocol: 'http1' }]);
   t.same(slice.mesh, {
     identity: 'spiffe://example.org/ns/shop/sa/web',
     serverName: 'web.shop.serviceaccount.identity.linkerd.example.org',
     proxyPort: 4143,
   });
   t.equal(slice.endpoints[0].addresses.length, 1, 'two spellings of one address are one');
+  t.same(slice.ports, [{ name: 'http', port: 8080, protocol: undefined }]);
   t.match(slice.endpoints[0], { ready: true, serving: true, terminating: false, zone: 'a', forZones: ['a'] });
   t.match(workload, { ready: false, weight: 2.5, mesh: { serverName: 'vm.example' } });
 });

@@ -14,6 +14,7 @@ const port = fc.integer({ min: 8080, max: 8082 });
 const portName = fc.constantFrom('', 'http', 'admin');
 const namespace = fc.constantFrom('default', 'shop');
 const serviceName = fc.constantFrom('web', 'api');
+const protocol = fc.constantFrom(undefined, 'http1' as const, 'http2' as const);
 const mesh = fc.option(
   fc
     .constantFrom('a.example', 'b.example')
@@ -32,7 +33,7 @@ const service: fc.Arbitrary<Service> = fc
         maxLength: 2,
       },
     ),
-    ports: fc.uniqueArray(fc.record({ name: portName, port, targetPort: port }), {
+    ports: fc.uniqueArray(fc.record({ name: portName, port, targetPort: port, protocol }), {
       selector: (p) => p.port,
       maxLength: 2,
     }),
@@ -55,7 +56,7 @@ const slice: fc.Arbitrary<EndpointSlice> = fc
     service: fc.option(serviceName, { nil: undefined }),
     mesh,
     weight: fc.option(fc.constantFrom(0.5, 2), { nil: undefined }),
-    ports: fc.array(fc.record({ name: portName, port }), { maxLength: 2 }),
+    ports: fc.array(fc.record({ name: portName, port, protocol }), { maxLength: 2 }),
     endpoints: fc.array(
       fc.record({
         addresses: fc.uniqueArray(ip, { selector: String, minLength: 1, maxLength: 2 }),
@@ -78,7 +79,7 @@ const workload: fc.Arbitrary<ExternalWorkload> = fc
     name: fc.constantFrom('vm1', 'vm2'),
     addresses: fc.tuple(ip),
     ready: fc.boolean(),
-    ports: fc.array(fc.record({ name: portName, port }), { maxLength: 2 }),
+    ports: fc.array(fc.record({ name: portName, port, protocol }), { maxLength: 2 }),
   })
   .map((rest) => ({
     ...rest,

@@ -47,6 +47,18 @@ export function originalMinor({ items, count }: FieldList): 0 | 1 | -1 {
   return -1;
 }
 
+/** Takes the field out of a response: its client has not asked for what it says. */
+export function dropOriginalProtocol(list: FieldList): void {
+  const { items } = list;
+  let kept = 0;
+  for (let i = 0; i < list.count; i++) {
+    const field = items[i];
+    if (isOriginalProtocol(field)) list.size -= field.size;
+    else items[kept++] = field;
+  }
+  list.count = kept;
+}
+
 /** Takes all `l5d-*` fields out of a request: once it is known what it was, none of them is for whoever comes next. */
 export function dropMeshFields(list: FieldList): void {
   const { items, count } = list;

@@ -64,6 +64,6 @@ export interface ServerOwner<S, T> extends SessionOwner<S, T> {
 export interface ClientOwner<S, T> extends SessionOwner<S, T> {
   /** The server answers. More heads follow one whose status is below 200. `head` and its fields hold until this returns. */
   responseHead(session: S, stream: Stream<T>, head: H2Head, end: boolean): void;
-  /** `canOpen`, which was false, is not any more, or will be for ever (`draining`); or it is, now that the server has said what it takes. */
+  /** `canOpen`, which was false, is not any more, or will be for ever (`draining`); or the server has said for the first time what it takes. */
   capacityChanged(session: S): void;
 }
