@@ -41,6 +41,10 @@ const MAX_GROWTH = 48_000_000;
 /** For a request of somebody else on a machine that also makes the floods, in ms. */
 const PROMPT_MS = 2_000;
 
+/** Heads that wait for their end at once: 13 MB in all. */
+const HALVES = 100;
+const FILLER = new Uint8Array(16_384);
+
 /** What a request on its way during the floods takes, in ms. */
 const SLOW_MS = 500;
 
@@ -87,7 +91,7 @@ const FLOODS: readonly Flood[] = [
   {
     name: 'CONTINUATION without an end',
     begin: headersBegin(1, GET),
-    piece: () => continuation(1, new Uint8Array(16_384), false),
+    piece: () => continuation(1, FILLER, false),
     why: /a header block is longer than/,
   },
 ];
@@ -168,6 +172,8 @@ async function startServed(t: Test): Promise<TestProxy> {
 
 /** Writes until it is told that it is cut. */
 async function attack(wire: H2Wire, { begin = EMPTY, piece }: Omit<Flood, 'name' | 'why'>): Promise<void> {
+  // Their acknowledgement would be in the middle of a head.
+  await wire.frame(FRAME.settings, 0);
   wire.send(begin);
   const isCut = () => wire.closed || wire.frames.at(-1)?.type === FRAME.goAway;
   for (let n = 0; n < MOST && !isCut(); n += BATCH) {
@@ -213,8 +219,9 @@ t.test('who asks and does not read', async (t) => {
   const pieces = [() => ping(), (n: number) => join(headers(id(n), GET), rstStream(id(n), CANCEL))];
   for (const piece of pieces) {
     const wire = dialH2(t, proxy.listeners[0]);
-    wire.socket.pause();
     attack(wire, { piece });
+    await wire.frame(FRAME.settings, 0);
+    wire.socket.pause();
   }
   await eventually('both are cut', async () => (await cutBy(proxy)) === pieces.length || undefined);
   await honest.stop();
@@ -240,4 +247,23 @@ t.test('heads that are small and become large', async (t) => {
   t.ok(honest.slowestMs < PROMPT_MS, `the slowest took ${honest.slowestMs} ms`);
   const [growth] = grown();
   t.ok(growth < MAX_GROWTH, `the proxy grew by ${growth} bytes`);
+});
+
+t.test('heads that are never whole', async (t) => {
+  const proxy = await startServed(t);
+  const honest = new Honest(t, proxy);
+  const grown = watchMemory([proxy.pid]);
+  const half = join(headersBegin(1, GET), ...Array.from({ length: 7 }, () => continuation(1, FILLER, false)));
+  const wires = Array.from({ length: HALVES }, () => dialH2(t, proxy.listeners[0]));
+  for (const wire of wires) {
+    await wire.frame(FRAME.settings, 0);
+    wire.send(half);
+  }
+  await proxy.until('tcp_read_bytes_total', { peer: 'src' }, (sum) => sum >= HALVES * half.length);
+  await honest.stop();
+  t.strictSame(honest.failures, [], `of ${honest.answers.length} requests of somebody else none fails`);
+  const [growth] = grown();
+  t.ok(growth < MAX_GROWTH, `the proxy grew by ${growth} bytes`);
+  // That they are cut after a while is in h2-quiet.test.ts.
+  t.equal(wires.filter(({ closed }) => closed).length, 0, 'all of them are there');
 });

@@ -1,7 +1,7 @@
 /** Connections on which nothing is said: who is asked for a sign of life, and who is let go. Each takes its time at once with the others. */
 import t, { type Test } from 'tap';
 import { FLAG, FRAME } from '../../proxy/http/h2/frames.ts';
-import { data, GET, headers, type PlainFrame, ping } from '../support/h2.ts';
+import { data, GET, headers, headersBegin, type PlainFrame, ping } from '../support/h2.ts';
 import { H2Client, startH2Application } from '../support/h2-application.ts';
 import { dialH2, serveH2 } from '../support/h2-wire.ts';
 import { eventually, listenerFor, serviceYaml, startTestProxy, type TestEndpoint } from '../support/proxy.ts';
@@ -67,6 +67,20 @@ async function kept(t: Test): Promise<void> {
   t.equal(server.wires.length, 2);
 }
 
-t.test('quiet connections', { jobs: 3 }, async (t) => {
-  await Promise.all([t.test('clients', clients), t.test('endpoints', endpoints), t.test('kept', kept)]);
+async function unfinished(t: Test): Promise<void> {
+  const proxy = await startInFront(t, [await startH2Application(t)]);
+  const wire = dialH2(t, proxy.listeners[0]);
+  // Its acknowledgement would be in the middle of the head.
+  await wire.frame(FRAME.settings, 0);
+  wire.send(headersBegin(1, GET));
+  const { payload } = await wire.expect('GOAWAY', ({ type }) => type === FRAME.goAway);
+  t.match(Buffer.from(payload).toString('latin1'), /did not become whole/, 'a head without an end');
+  await eventually('the connection ends', () => wire.closed || undefined);
+  const labels = { peer: 'src', by: 'us', error: 'ENHANCE_YOUR_CALM' };
+  t.equal(await proxy.sum('ferrule_http2_connection_errors_total', labels), 1, 'is counted');
+}
+
+t.test('quiet connections', { jobs: 4 }, async (t) => {
+  const tests = { clients, endpoints, kept, unfinished };
+  await Promise.all(Object.entries(tests).map(([name, test]) => t.test(name, test)));
 });

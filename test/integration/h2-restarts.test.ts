@@ -9,6 +9,8 @@ const SOAK = process.env.FERRULE_SOAK === '1';
 
 /** Connections, calls at once on each, and what each pauses between two messages in ms: client and servers are one process. */
 const [CONNECTIONS, STREAMS, PAUSE_MS] = SOAK ? [100, 100, 2_000] : [10, 20, 100];
+/** What a server has to end its calls, in ms. */
+const GRACE_MS = SOAK ? 3_000 : 300;
 const REPLICAS = 2;
 /** How often each is restarted. */
 const ROUNDS = SOAK ? 5 : 1;
@@ -44,7 +46,7 @@ async function startReplicas(t: Test, seen: Map<string, number>): Promise<Replic
 async function restart(replicas: readonly Replica[], load: Load): Promise<void> {
   for (const replica of replicas) {
     await load.goOn(CONNECTIONS * STREAMS, 0);
-    await replica.stop();
+    await replica.stop(GRACE_MS);
     // Clients go on while it is away.
     await load.goOn(CONNECTIONS * STREAMS, 0);
     await replica.start();
@@ -76,7 +78,7 @@ for (const [name, start] of Object.entries({ 'one proxy': one, 'two with mutual 
     );
     const labels = { direction: 'outbound', grpc_status: String(UNAVAILABLE) };
     t.equal(await proxy.sum('response_total', labels), cut.length, 'and are counted');
-    for (const replica of replicas) await replica.stop();
+    for (const replica of replicas) await replica.stop(GRACE_MS);
     const { headers } = await new H2Client(t, proxy.listeners[0]).post('/unary/last', [], {
       ...{ 'content-type': 'application/grpc', te: 'trailers' },
     });

@@ -7,9 +7,6 @@ import { at } from './engine.ts';
 import { answerOf, type H2Application, H2Client, startH2Application } from './h2-application.ts';
 import { eventually } from './proxy.ts';
 
-/** What a server gives the calls it has to end, in ms: far more than unary ones take, and less than most streams. */
-const GRACE_MS = 300;
-
 /** What a unary call takes in the server, in ms: some are under way whenever it is told to stop. */
 const WORK_MS = 5;
 
@@ -55,10 +52,13 @@ export class Replica {
     this.address = this.application.address;
   }
 
-  /** Ends as servers do: no new calls, some time for those it has, and then whatever is left is cut. */
-  async stop(): Promise<void> {
+  /**
+   * Ends as servers do: no new calls, some time for those it has, and then whatever is left is cut.
+   * @param graceMs more than unary calls take, less than streams
+   */
+  async stop(graceMs: number): Promise<void> {
     const left = this.application?.leave();
-    await Promise.race([left, sleep(GRACE_MS)]);
+    await Promise.race([left, sleep(graceMs)]);
     this.application?.destroy();
     await left;
   }
