@@ -122,6 +122,7 @@ t.test('a request that is given up while it leaves the queue takes nobody with i
   t.equal(upstream.queue.length, 2);
   upstream.queue.shift();
   client.peer.cancel(first);
+  world.arrive(client);
   world.settle();
   t.equal(second.status, 200);
 });
