@@ -20,6 +20,10 @@ const LATE_MS = 2_000;
 const told = new Map<string, string>();
 const resets = new Map<string, number>();
 
+/** Times that `/again` was asked, and how long its refusal takes, in ms. */
+let attempts = 0;
+const REFUSED_AFTER_MS = 200;
+
 const serve: H2Handler = (stream, headers) => {
   const path = String(headers[':path']);
   told.set(path, String(headers['grpc-timeout']));
@@ -27,6 +31,10 @@ const serve: H2Handler = (stream, headers) => {
   if (path === '/begins') {
     stream.respond(REPLY);
     stream.write('a message');
+  } else if (path === '/again') {
+    // Refused at first, after a while.
+    if (attempts++ === 0) setTimeout(() => stream.close(H2_ERROR.refusedStream), REFUSED_AFTER_MS);
+    else stream.respond({ ...REPLY, 'grpc-status': '0' }, { endStream: true });
   } else if (path === '/slow') setTimeout(() => stream.respond({ ':status': 204 }, { endStream: true }), 400);
   else if (path.startsWith('/in-time')) stream.respond({ ...REPLY, 'grpc-status': '0' }, { endStream: true });
 };
@@ -80,6 +88,19 @@ async function untouched(t: Test, _proxy: TestProxy, client: H2Client): Promise<
   t.equal(web.status, 204, 'what is no call');
 }
 
+async function again(t: Test, _proxy: TestProxy, client: H2Client): Promise<void> {
+  const { headers } = await client.post('/again', [Buffer.from('hm')], withTimeout('30S'));
+  t.equal(headers['grpc-status'], '0');
+  t.equal(attempts, 2);
+  const leftMs = leftOf('/again');
+  t.ok(leftMs <= 30_000 - REFUSED_AFTER_MS + 5 && leftMs > 20_000, `${leftMs} ms are left`);
+}
+
+/** What a server was told to be left, in ms; a timeout that was renewed is in microseconds. */
+function leftOf(path: string): number {
+  return Number(/^(\d+)u$/.exec(told.get(path) ?? '')?.[1]) / 1_000;
+}
+
 async function waiting(t: Test, proxy: TestProxy, _client: H2Client): Promise<void> {
   const client = new H2Client(t, proxy.listeners[1]);
   const began = performance.now();
@@ -92,19 +113,18 @@ async function waiting(t: Test, proxy: TestProxy, _client: H2Client): Promise<vo
   const waitedMs = performance.now() - began;
   proxy.writeMesh('none.yaml', serviceYaml('none', [await startH2Application(t, serve)]));
   t.equal((await served).headers['grpc-status'], '0');
-  const left = /^(\d+)u$/.exec(told.get('/in-time/3') ?? '');
-  const leftMs = Number(left?.[1]) / 1_000;
+  const leftMs = leftOf('/in-time/3');
   t.ok(leftMs <= 30_000 - waitedMs + 5, `${leftMs} ms are left after ${waitedMs}`);
   t.ok(leftMs > 20_000, `${leftMs} ms are left`);
 }
 
-t.test('calls through a proxy', { jobs: 4 }, async (t) => {
+t.test('calls through a proxy', { jobs: 5 }, async (t) => {
   const application = await startH2Application(t, serve);
   const mesh = { 'app.yaml': serviceYaml('app', [application]), 'none.yaml': serviceYaml('none', []) };
   const proxy = await startTestProxy(t, { outbound: listenerFor('app', 'none'), mesh });
   const client = new H2Client(t, proxy.listeners[0]);
   await Promise.all(
-    Object.entries({ silent, inTheMiddle, untouched, waiting }).map(([name, run]) =>
+    Object.entries({ silent, inTheMiddle, untouched, again, waiting }).map(([name, run]) =>
       t.test(name, (t) => run(t, proxy, client)),
     ),
   );
