@@ -27,14 +27,13 @@ export class StreamWriter<T> implements BodyWriter {
   begin(session: Session<T>, stream: Stream<T>): void {
     this.session = session;
     this.stream = stream;
-    this.forget();
+    this.empty();
   }
 
   /** Nothing more goes there. */
   forget(): void {
-    this.held = NO_BYTES;
-    this.full = this.last = false;
-    this.trailers = undefined;
+    this.stream = undefined;
+    this.empty();
   }
 
   write(bytes: Uint8Array, from: number, to: number, last: boolean): void {
@@ -69,12 +68,19 @@ export class StreamWriter<T> implements BodyWriter {
     this.held = held.subarray(taken);
     if (this.held.length > 0) return false;
     if (trailers !== undefined) session.sendTrailers(stream, trailers);
-    this.forget();
+    this.empty();
     return true;
   }
 
   /** A stream is no socket. */
   passed(): void {}
+
+  /** Nothing waits any more. */
+  private empty(): void {
+    this.held = NO_BYTES;
+    this.full = this.last = false;
+    this.trailers = undefined;
+  }
 }
 
 /** Undefined where there are none. */

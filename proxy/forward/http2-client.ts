@@ -413,6 +413,7 @@ export class Http2Client
     exchange.stream = undefined;
     exchange.held = NO_BYTES;
     exchange.writer.forget();
+    this.session.release(stream);
     if (this.spare.length < SPARE) this.spare.push(exchange);
   }
 }

@@ -1,7 +1,7 @@
 /** A stream of a client: one exchange among many on its connection. */
 import { equalsFolded, LOWER, latin1 } from '../http/bytes.ts';
 import { isGrpc } from '../http/grpc.ts';
-import { FieldList } from '../http/h2/field.ts';
+import { FieldList, H2_FIELD } from '../http/h2/field.ts';
 import type { H2Head } from '../http/h2/head.ts';
 import { dropMeshFields, originalMinor } from '../http/h2/original-protocol.ts';
 import type { Stream } from '../http/h2/stream.ts';
@@ -90,14 +90,14 @@ function isWebSocket({ protocol }: H2Head): boolean {
   return protocol !== undefined && equalsFolded(protocol.value, 0, protocol.value.length, WEBSOCKET, LOWER);
 }
 
-const ACCEPT = latin1('accept');
-const JSON_TYPE = 'application/json';
+const { accept: ACCEPT } = H2_FIELD;
+const JSON_TYPE = latin1('application/json');
 
 function prefersJson({ items, count }: FieldList): boolean {
   for (let i = 0; i < count; i++) {
-    const { name, value } = items[i];
-    if (name.length === ACCEPT.length && Buffer.compare(name, ACCEPT) === 0)
-      return Buffer.from(value.subarray(0, JSON_TYPE.length)).toString('latin1').toLowerCase() === JSON_TYPE;
+    const { id, value } = items[i];
+    if (id !== ACCEPT) continue;
+    return equalsFolded(value, 0, Math.min(value.length, JSON_TYPE.length), JSON_TYPE, LOWER);
   }
   return false;
 }

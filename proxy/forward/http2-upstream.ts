@@ -439,6 +439,7 @@ export class Http2Upstream
       stream.user = undefined;
       // The connection has room for as much again, whatever became of it.
       if (owed > 0) this.session.consumed(stream, owed);
+      this.session.release(stream);
     }
     carrier.stream = carrier.exchange = undefined;
     carrier.writer.forget();

@@ -95,7 +95,7 @@ export class PeakEwma {
   }
 }
 
-/** Part of the lasting average that is left after this time. */
+/** Part of the lasting average that is left after this time. Under load most times come together, in one batch. */
 function fade(idleMs: number): number {
-  return Math.exp(-idleMs * PER_DECAY);
+  return idleMs === 0 ? 1 : Math.exp(-idleMs * PER_DECAY);
 }

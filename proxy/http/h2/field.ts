@@ -28,6 +28,7 @@ export const H2_FIELD = {
   grpcStatus: 66,
   grpcMessage: 67,
   grpcTimeout: 68,
+  accept: 69,
 } as const;
 
 /** What can be wrong with a field, whatever message it is in: Field.problem. Each makes the message malformed. */
@@ -82,6 +83,7 @@ const MORE_FIELDS: ReadonlyMap<string, number> = new Map([
   ['grpc-status', H2_FIELD.grpcStatus],
   ['grpc-message', H2_FIELD.grpcMessage],
   ['grpc-timeout', H2_FIELD.grpcTimeout],
+  ['accept', H2_FIELD.accept],
 ]);
 
 /** No name in the maps of this file is longer, in bytes. */

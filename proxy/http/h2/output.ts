@@ -13,6 +13,7 @@ import {
   writeUint32,
 } from './frames.ts';
 import type { HpackEncoder } from './hpack-encoder.ts';
+import { copyWords, viewOf } from './ranges.ts';
 
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
 const HEADER_BYTES = FRAME_HEADER_BYTES;
@@ -28,10 +29,16 @@ const MOST_SPARE = 64;
 /** From this length on a payload is handed on from where it is, without a copy here. Below, one call for header and payload costs less. */
 const LEAST_PASSED = 8192;
 
-/** Up to this length a loop copies faster than a view is made (50 ns). */
-const MOST_LOOPED = 40;
+/** Up to this length a loop over words copies faster than set() from a part of an array, which has to be made first. */
+const MOST_LOOPED = 256;
 
-const spare: Uint8Array[] = [];
+/** Where frames are put together; seen as bytes and as words. */
+class Block {
+  readonly bytes = new Uint8Array(BUFFER_BYTES);
+  readonly view = new DataView(this.bytes.buffer);
+}
+
+const spare: Block[] = [];
 
 /** Where the bytes go. */
 export interface OutputSink {
@@ -44,7 +51,7 @@ export interface OutputSink {
 /** Frames that are to be sent, in order. */
 export class Output {
   private readonly sink: OutputSink;
-  private buffer: Uint8Array | undefined = undefined;
+  private block: Block | undefined = undefined;
   private used = 0;
 
   constructor(sink: OutputSink) {
@@ -53,12 +60,12 @@ export class Output {
 
   /** Sends all there is, and gives the buffer back. */
   flush(): void {
-    const { buffer, used } = this;
-    if (buffer === undefined) return;
-    this.buffer = undefined;
+    const { block, used } = this;
+    if (block === undefined) return;
+    this.block = undefined;
     this.used = 0;
-    if (used > 0) this.sink.send(buffer, 0, used);
-    if (spare.length < MOST_SPARE) spare.push(buffer);
+    if (used > 0) this.sink.send(block.bytes, 0, used);
+    if (spare.length < MOST_SPARE) spare.push(block);
   }
 
   /** Forgets all there is, and gives the buffer back. */
@@ -75,7 +82,7 @@ export class Output {
     const room = encoder.room(fields);
     const flags = end ? END_STREAM : 0;
     if (room > BUFFER_BYTES - HEADER_BYTES) return this.longHeaders(stream, fields, encoder, flags, room);
-    const buffer = this.reserve(HEADER_BYTES + room);
+    const { bytes: buffer } = this.reserve(HEADER_BYTES + room);
     const at = this.used;
     const stop = encoder.encode(fields, buffer, at + HEADER_BYTES);
     // It is shorter than any frame size limit, since the buffer is.
@@ -87,7 +94,7 @@ export class Output {
   data(stream: number, bytes: Uint8Array, from: number, to: number, end: boolean): void {
     const length = to - from;
     const passed = length >= LEAST_PASSED;
-    const buffer = this.reserve(HEADER_BYTES + (passed ? 0 : length));
+    const { bytes: buffer, view } = this.reserve(HEADER_BYTES + (passed ? 0 : length));
     const at = writeFrameHeader(buffer, this.used, length, DATA, end ? END_STREAM : 0, stream);
     if (passed) {
       this.used = at;
@@ -95,7 +102,7 @@ export class Output {
       this.sink.send(bytes, from, to);
       return;
     }
-    if (length <= MOST_LOOPED) for (let i = 0; i < length; i++) buffer[at + i] = bytes[from + i];
+    if (length <= MOST_LOOPED) copyWords(viewOf(bytes), from, to, view, at);
     else buffer.set(bytes.subarray(from, to), at);
     this.used = at + length;
   }
@@ -112,7 +119,7 @@ export class Output {
 
   /** A PING frame with the 8 bytes at `from`. */
   ping(bytes: Uint8Array, from: number, ack: boolean): void {
-    const buffer = this.reserve(HEADER_BYTES + 8);
+    const { bytes: buffer } = this.reserve(HEADER_BYTES + 8);
     const at = writeFrameHeader(buffer, this.used, 8, FRAME.ping, ack ? FLAG.ack : 0, 0);
     for (let i = 0; i < 8; i++) buffer[at + i] = bytes[from + i];
     this.used = at + 8;
@@ -121,7 +128,7 @@ export class Output {
   /** A GOAWAY frame. */
   goAway(lastStream: number, code: number, debug: string): void {
     const length = 8 + debug.length;
-    const buffer = this.reserve(HEADER_BYTES + length);
+    const { bytes: buffer } = this.reserve(HEADER_BYTES + length);
     let at = writeFrameHeader(buffer, this.used, length, FRAME.goAway, 0, 0);
     at = writeUint32(buffer, writeUint32(buffer, at, lastStream), code);
     for (let i = 0; i < debug.length; i++) buffer[at++] = debug.charCodeAt(i);
@@ -130,7 +137,7 @@ export class Output {
 
   /** A SETTINGS frame with these settings, in order. */
   settings(settings: readonly (readonly [setting: number, value: number])[]): void {
-    const buffer = this.reserve(HEADER_BYTES + 6 * settings.length);
+    const { bytes: buffer } = this.reserve(HEADER_BYTES + 6 * settings.length);
     let at = writeFrameHeader(buffer, this.used, 6 * settings.length, FRAME.settings, 0, 0);
     for (const [setting, value] of settings) at = writeSetting(buffer, at, setting, value);
     this.used = at;
@@ -138,37 +145,37 @@ export class Output {
 
   /** The acknowledgement of a SETTINGS frame. */
   settingsAck(): void {
-    this.used = writeFrameHeader(this.reserve(HEADER_BYTES), this.used, 0, FRAME.settings, FLAG.ack, 0);
+    this.used = writeFrameHeader(this.reserve(HEADER_BYTES).bytes, this.used, 0, FRAME.settings, FLAG.ack, 0);
   }
 
   /** Bytes that are no frame: the preface of a client. */
   raw(bytes: Uint8Array): void {
-    this.reserve(bytes.length).set(bytes, this.used);
+    this.reserve(bytes.length).bytes.set(bytes, this.used);
     this.used += bytes.length;
   }
 
   private number(type: number, stream: number, value: number): void {
-    const buffer = this.reserve(HEADER_BYTES + 4);
+    const { bytes: buffer } = this.reserve(HEADER_BYTES + 4);
     this.used = writeUint32(buffer, writeFrameHeader(buffer, this.used, 4, type, 0, stream), value);
   }
 
-  /** Makes room for `length` bytes at `used`. @returns the buffer */
-  private reserve(length: number): Uint8Array {
-    const { buffer } = this;
-    if (buffer === undefined) {
-      this.buffer = spare.pop() ?? new Uint8Array(BUFFER_BYTES);
+  /** Makes room for `length` bytes at `used`. @returns where that is */
+  private reserve(length: number): Block {
+    const { block } = this;
+    if (block === undefined) {
+      this.block = spare.pop() ?? new Block();
       this.sink.outputReady();
-      return this.buffer;
+      return this.block;
     }
     if (this.used + length > BUFFER_BYTES) this.spill();
-    return buffer;
+    return block;
   }
 
   /** Sends what there is, and keeps the buffer. */
   private spill(): void {
-    const { buffer, used } = this;
+    const { block, used } = this;
     this.used = 0;
-    if (buffer !== undefined && used > 0) this.sink.send(buffer, 0, used);
+    if (block !== undefined && used > 0) this.sink.send(block.bytes, 0, used);
   }
 
   /** Frames of the least size that a peer may limit them to: nobody minds, for heads this long. */
@@ -185,7 +192,7 @@ export class Output {
       const to = Math.min(from + MIN_FRAME_SIZE, length);
       const type = from === 0 ? HEADERS : CONTINUATION;
       const end = (to === length ? END_HEADERS : 0) | (from === 0 ? flags : 0);
-      const buffer = this.reserve(HEADER_BYTES);
+      const { bytes: buffer } = this.reserve(HEADER_BYTES);
       this.used = writeFrameHeader(buffer, this.used, to - from, type, end, stream);
       this.spill();
       this.sink.send(block, from, to);

@@ -22,6 +22,7 @@ import { ENDED, Streams } from './streams.ts';
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
 const { noError: NO_ERROR, protocolError: PROTOCOL_ERROR, flowControlError: FLOW_CONTROL_ERROR } = H2_ERROR;
 const { streamClosed: STREAM_CLOSED, enhanceYourCalm: CALM } = H2_ERROR;
+const { turn: TURN } = WAITING;
 
 /** A SETTINGS frame is as much work as so many others: it is answered, and every stream looked at. */
 const SETTINGS_COST = 20;
@@ -31,6 +32,9 @@ const MAX_BLOCKED_REPLIES = 4096;
 
 /** Shorter content that a small window forces upon us earns the peer nothing (CVE-2019-9511). */
 const MIN_USEFUL_BYTES = 256;
+
+/** Streams that are kept to be used again: as many as may be open by default; 25 KB. */
+const MOST_SPARE = 128;
 
 /** What every message of this thread is decoded to and judged in: it is done with when an owner has heard of it. */
 export const sharedHead: H2Head = new H2Head();
@@ -66,6 +70,8 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
   private readonly listener: SessionOwner<Session<T>, T>;
   private readonly incoming: Incoming;
   private readonly encoder = new HpackEncoder();
+  /** Streams to be used again. */
+  private readonly spare: Stream<T>[] = [];
   /** Whose DATA frame is being read; undefined: nobody wants it. Its length, and how much of that was content. */
   private dataStream: Stream<T> | undefined = undefined;
   private dataLength = 0;
@@ -148,6 +154,15 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.output.rstStream(stream.id, code);
     this.closeStream(stream, ENDED.unknown);
     this.finishIfDone();
+  }
+
+  /**
+   * The owner is done with a stream, of which it is told nothing more and has said the last: it knows it no longer. Two
+   * streams for each request were most of what the garbage collector had to do.
+   */
+  release(stream: Stream<T>): void {
+    const isKnown = !stream.closed || stream.waiting === TURN || stream === this.dataStream;
+    if (!isKnown && this.spare.length < MOST_SPARE) this.spare.push(stream);
   }
 
   /** Content that `data` gave has left: the peer may send as much again. Also for streams that are closed. */
@@ -369,7 +384,8 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
 
   protected newStream(id: number, method: number, nowMs: number): Stream<T> {
     const { streamWindowBytes } = this.options.windows;
-    const stream = new Stream<T>(id, method, this.sending.streamWindow, streamWindowBytes, nowMs);
+    const stream = this.spare.pop() ?? new Stream<T>();
+    stream.begin(id, method, this.sending.streamWindow, streamWindowBytes, nowMs);
     this.streams.add(stream);
     return stream;
   }
@@ -463,6 +479,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
   }
 
   private dataEnds(end: boolean): void {
+    this.dataStream = undefined;
     this.receiving.frameEnded(this.dataLength);
     if (this.dataLength > 0) this.budgets.useful++;
     else if (!end) this.charge(1);

@@ -14,11 +14,11 @@ export const WAITING = {
  * half-closed states one of them. Owners read it and set `user`; all else is the session's to write.
  */
 export class Stream<T> {
-  readonly id: number;
+  id = 0;
   /** The owner's record. */
   user: T | undefined = undefined;
   /** METHOD number of the request. */
-  method: number;
+  method = 0;
   /** We have sent END_STREAM. */
   localDone = false;
   /** The peer has. */
@@ -34,11 +34,11 @@ export class Stream<T> {
   /** Bytes of content still to come by the peer's Content-Length; -1: it did not say. */
   contentRemaining = -1;
   /** Bytes that may be sent to the peer; below 0 after it made its windows smaller (RFC 9113 section 6.9.2). */
-  sendWindow: number;
+  sendWindow = 0;
   /** Bytes that the peer may still send. */
-  receiveWindow: number;
+  receiveWindow = 0;
   /** What receiveWindow is filled up to; grows while the reader keeps up. */
-  windowSize: number;
+  windowSize = 0;
   /** Bytes that the owner was given and has not `consumed`. */
   held = 0;
   /** Bytes received since the window last grew. */
@@ -56,15 +56,24 @@ export class Stream<T> {
   /** Interim responses so far. */
   interims = 0;
   /** When it was opened, in the owner's ms, whole and modulo 2^32: a small integer needs no object of its own. */
-  readonly openedMs: number;
+  openedMs = 0;
 
-  /** @param windows bytes that each side may send at first */
-  constructor(id: number, method: number, sendWindow: number, receiveWindow: number, openedMs: number) {
+  /**
+   * Begins anew as another one.
+   * @param sendWindow, receiveWindow bytes that each side may send at first
+   */
+  begin(id: number, method: number, sendWindow: number, receiveWindow: number, openedMs: number): void {
     this.id = id;
     this.method = method;
     this.sendWindow = sendWindow;
     this.receiveWindow = receiveWindow;
     this.windowSize = receiveWindow;
     this.openedMs = openedMs | 0;
+    this.user = undefined;
+    this.localDone = this.remoteDone = this.closed = this.headReceived = this.headSent = false;
+    this.problem = 0;
+    this.contentRemaining = -1;
+    this.held = this.sinceGrowth = this.interims = 0;
+    this.waiting = WAITING.no;
   }
 }
