@@ -16,7 +16,7 @@ import { H2_PROBLEM } from './problems.ts';
 import { Receiving } from './receiving.ts';
 import { Sending, type SendingSink } from './sending.ts';
 import { PeerSettings } from './settings.ts';
-import { Stream, WAITING } from './stream.ts';
+import { type Stream, WAITING } from './stream.ts';
 import { ENDED, Streams } from './streams.ts';
 
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
@@ -32,9 +32,6 @@ const MAX_BLOCKED_REPLIES = 4096;
 
 /** Shorter content that a small window forces upon us earns the peer nothing (CVE-2019-9511). */
 const MIN_USEFUL_BYTES = 256;
-
-/** Streams that are kept to be used again: as many as may be open by default; 25 KB. */
-const MOST_SPARE = 128;
 
 /** What every message of this thread is decoded to and judged in: it is done with when an owner has heard of it. */
 export const sharedHead: H2Head = new H2Head();
@@ -70,8 +67,6 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
   private readonly listener: SessionOwner<Session<T>, T>;
   private readonly incoming: Incoming;
   private readonly encoder = new HpackEncoder();
-  /** Streams to be used again. */
-  private readonly spare: Stream<T>[] = [];
   /** Whose DATA frame is being read; undefined: nobody wants it. Its length, and how much of that was content. */
   private dataStream: Stream<T> | undefined = undefined;
   private dataLength = 0;
@@ -156,13 +151,9 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.finishIfDone();
   }
 
-  /**
-   * The owner is done with a stream, of which it is told nothing more and has said the last: it knows it no longer. Two
-   * streams for each request were most of what the garbage collector had to do.
-   */
+  /** The owner is done with a stream that is closed, and knows it no longer: it becomes another. */
   release(stream: Stream<T>): void {
-    const isKnown = !stream.closed || stream.waiting === TURN || stream === this.dataStream;
-    if (!isKnown && this.spare.length < MOST_SPARE) this.spare.push(stream);
+    if (stream.closed && stream.waiting !== TURN && stream !== this.dataStream) this.streams.give(stream);
   }
 
   /** Content that `data` gave has left: the peer may send as much again. Also for streams that are closed. */
@@ -384,10 +375,9 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
 
   protected newStream(id: number, method: number, nowMs: number): Stream<T> {
     const { streamWindowBytes } = this.options.windows;
-    const stream = this.spare.pop() ?? new Stream<T>();
+    const stream = this.streams.take();
     stream.begin(id, method, this.sending.streamWindow, streamWindowBytes, nowMs);
-    this.streams.add(stream);
-    return stream;
+    return this.streams.add(stream);
   }
 
   protected sendFields(stream: Stream<T>, fields: FieldList, end: boolean): void {

@@ -1,5 +1,5 @@
 /** The streams of a connection: those that are open, and what became of the last ones that were. */
-import type { Stream } from './stream.ts';
+import { Stream } from './stream.ts';
 
 /** How a stream ended, as far as it matters for frames that come behind its end. */
 export const ENDED = {
@@ -13,6 +13,12 @@ export const ENDED = {
 
 /** How many ended streams are remembered, a power of two. What comes later for older ones is ignored, which is always allowed. */
 const REMEMBERED = 32;
+
+/**
+ * Streams that are kept to be used again: as many as may be open by default, 25 KB. Two new ones for each request would be most of
+ * what the garbage collector has to do.
+ */
+const MOST_SPARE = 128;
 
 /** Places of a new connection; a power of two, as it stays. */
 const FIRST_PLACES = 16;
@@ -31,6 +37,17 @@ export class Streams<T> {
   private readonly pastIds: number[] = [];
   private readonly pastHow: number[] = [];
   private pastAt = 0;
+  private readonly spare: Stream<T>[] = [];
+
+  /** One that nobody knows, for the next number. */
+  take(): Stream<T> {
+    return this.spare.pop() ?? new Stream<T>();
+  }
+
+  /** Nobody knows it any more. */
+  give(stream: Stream<T>): void {
+    if (this.spare.length < MOST_SPARE) this.spare.push(stream);
+  }
 
   /** The open stream of that number. */
   get(id: number): Stream<T> | undefined {
@@ -39,10 +56,12 @@ export class Streams<T> {
     return this.crowded?.get(id);
   }
 
-  add(stream: Stream<T>): void {
+  /** Opens it. @returns the same */
+  add(stream: Stream<T>): Stream<T> {
     if (this.count === this.places.length) this.grow();
     this.count++;
     this.place(stream);
+    return stream;
   }
 
   /** @param how one of ENDED */
