@@ -22,7 +22,6 @@ import { ENDED, Streams } from './streams.ts';
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
 const { noError: NO_ERROR, protocolError: PROTOCOL_ERROR, flowControlError: FLOW_CONTROL_ERROR } = H2_ERROR;
 const { streamClosed: STREAM_CLOSED, enhanceYourCalm: CALM } = H2_ERROR;
-const { turn: TURN } = WAITING;
 
 /** A SETTINGS frame is as much work as so many others: it is answered, and every stream looked at. */
 const SETTINGS_COST = 20;
@@ -153,7 +152,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
 
   /** The owner is done with a stream that is closed, and knows it no longer: it becomes another. */
   release(stream: Stream<T>): void {
-    if (stream.closed && stream.waiting !== TURN && stream !== this.dataStream) this.streams.give(stream);
+    if (stream !== this.dataStream) this.streams.give(stream);
   }
 
   /** Content that `data` gave has left: the peer may send as much again. Also for streams that are closed. */
@@ -225,7 +224,6 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
   dataBegins(id: number, length: number): void {
     this.dataLength = length;
     this.dataGiven = 0;
-    this.dataStream = undefined;
     if (!this.receiving.frameBegins(length)) {
       return this.connectionError(
         FLOW_CONTROL_ERROR,
@@ -375,9 +373,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
 
   protected newStream(id: number, method: number, nowMs: number): Stream<T> {
     const { streamWindowBytes } = this.options.windows;
-    const stream = this.streams.take();
-    stream.begin(id, method, this.sending.streamWindow, streamWindowBytes, nowMs);
-    return this.streams.add(stream);
+    return this.streams.open(id, method, this.sending.streamWindow, streamWindowBytes, nowMs);
   }
 
   protected sendFields(stream: Stream<T>, fields: FieldList, end: boolean): void {

@@ -75,5 +75,6 @@ export class Stream<T> {
     this.contentRemaining = -1;
     this.held = this.sinceGrowth = this.interims = 0;
     this.waiting = WAITING.no;
+    this.waitingSent = -1;
   }
 }

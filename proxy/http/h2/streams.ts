@@ -1,5 +1,8 @@
 /** The streams of a connection: those that are open, and what became of the last ones that were. */
-import { Stream } from './stream.ts';
+import { Stream, WAITING } from './stream.ts';
+
+// Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
+const { turn: TURN } = WAITING;
 
 /** How a stream ended, as far as it matters for frames that come behind its end. */
 export const ENDED = {
@@ -39,16 +42,6 @@ export class Streams<T> {
   private pastAt = 0;
   private readonly spare: Stream<T>[] = [];
 
-  /** One that nobody knows, for the next number. */
-  take(): Stream<T> {
-    return this.spare.pop() ?? new Stream<T>();
-  }
-
-  /** Nobody knows it any more. */
-  give(stream: Stream<T>): void {
-    if (this.spare.length < MOST_SPARE) this.spare.push(stream);
-  }
-
   /** The open stream of that number. */
   get(id: number): Stream<T> | undefined {
     const stream = this.places[(id >> 1) & (this.places.length - 1)];
@@ -56,12 +49,20 @@ export class Streams<T> {
     return this.crowded?.get(id);
   }
 
-  /** Opens it. @returns the same */
-  add(stream: Stream<T>): Stream<T> {
+  /** Opens one; see `Stream.begin`. */
+  open(id: number, method: number, sendWindow: number, receiveWindow: number, openedMs: number): Stream<T> {
+    const stream = this.spare.pop() ?? new Stream<T>();
+    stream.begin(id, method, sendWindow, receiveWindow, openedMs);
     if (this.count === this.places.length) this.grow();
     this.count++;
     this.place(stream);
     return stream;
+  }
+
+  /** Nobody knows the stream any more, but for the queue of those that wait for their turn: it may be opened as another. */
+  give(stream: Stream<T>): void {
+    const isFree = stream.closed && stream.waiting !== TURN;
+    if (isFree && this.spare.length < MOST_SPARE) this.spare.push(stream);
   }
 
   /** @param how one of ENDED */
