@@ -142,8 +142,10 @@ export class HttpAttempts
     endpoint.requestFailed(nowMs - exchange.attemptedMs, nowMs);
     // What was sent of it is sent again.
     exchange.replays++;
-    if (exchange.replayable)
+    if (exchange.replayable) {
+      this.connections.poolOf(endpoint).metrics.replayed('unreached');
       return this.dialFailed(exchange, endpoint, { errno: 0, detail, reason: 'connect' });
+    }
     this.detach(exchange, endpoint);
     exchange.decision?.attempted('not reached', detail);
     this.owner.failed(exchange, 502, 'connect', `${detail}${TOO_LONG}`);

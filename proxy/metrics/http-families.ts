@@ -121,7 +121,7 @@ export const HTTP_FAMILIES = [
   {
     name: 'ferrule_http_replays_total',
     type: 'counter',
-    help: 'Requests that were sent once more because their first connection failed, by what it did',
+    help: 'Requests that were sent once more, by what went wrong before',
     labels: ['direction', 'target_addr', 'reason'],
   },
 ] as const satisfies readonly Family[];

@@ -2,8 +2,8 @@
 import type { Labels } from '../model/target.ts';
 import type { MetricsSlab, Slot } from './slab.ts';
 
-/** What the connection of a request did so that the request was sent once more. */
-export type ReplayReason = 'closed_idle' | 'closed_before_response';
+/** Why a request was sent once more: what its connection did, or that the endpoint's proxy could not reach its application. */
+export type ReplayReason = 'closed_idle' | 'closed_before_response' | 'unreached';
 
 /** Series of one endpoint, or of the application's port. */
 export class HttpPoolSeries {

@@ -78,6 +78,12 @@ for (const [name, start] of Object.entries({ 'one proxy': one, 'two with mutual 
     );
     const labels = { direction: 'outbound', grpc_status: String(UNAVAILABLE) };
     t.equal(await proxy.sum('response_total', labels), cut.length, 'and are counted');
+    const unreached = await proxy.sum('ferrule_http_replays_total', { reason: 'unreached' });
+    t.equal(
+      unreached > 0,
+      start === two,
+      `${unreached} went elsewhere since a sidecar was there and its application not`,
+    );
     for (const replica of replicas) await replica.stop(GRACE_MS);
     const { headers } = await new H2Client(t, proxy.listeners[0]).post('/unary/last', [], {
       ...{ 'content-type': 'application/grpc', te: 'trailers' },
