@@ -171,6 +171,8 @@ export class H1ServerPeer extends H1Peer implements ServerPeer {
     this.leave();
   }
 
+  limit(): void {}
+
   interim({ headSent }: Service): void {
     if (!headSent) this.say('HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n');
   }

@@ -1,7 +1,7 @@
 /** HTTP/2 on both ends of the forwarder, in memory: clients that ask, and servers that do what a test wants them to. */
 import { ClientSession } from '../../proxy/http/h2/client-session.ts';
 import type { FieldList } from '../../proxy/http/h2/field.ts';
-import { H2_ERROR, MAX_31_BITS } from '../../proxy/http/h2/frames.ts';
+import { H2_ERROR, MAX_31_BITS, SETTING } from '../../proxy/http/h2/frames.ts';
 import type { H2Head } from '../../proxy/http/h2/head.ts';
 import { DEFAULT_OPTIONS } from '../../proxy/http/h2/options.ts';
 import type { ClientOwner, ServerOwner } from '../../proxy/http/h2/owner.ts';
@@ -10,7 +10,7 @@ import type { Session } from '../../proxy/http/h2/session.ts';
 import type { Stream } from '../../proxy/http/h2/stream.ts';
 import type { Call, ClientPeer, ServerPeer, Service } from './forward-peers.ts';
 import { answered, bodyBytes, checkBody, OWN_FIELD, parsePath } from './forward-peers.ts';
-import { goAway, join, plainFields } from './h2.ts';
+import { goAway, join, plainFields, settings } from './h2.ts';
 import { listOf } from './h2-session.ts';
 
 /** What both ends have in common. */
@@ -196,6 +196,10 @@ export class H2ServerPeer
     this.lastServed = Math.min(this.lastServed, first.id - 2);
     for (const service of undone) service.over = true;
     this.toProxy = join(this.toProxy, goAway(this.lastServed, H2_ERROR.noError));
+  }
+
+  limit(streams: number): void {
+    if (!this.leaves) this.toProxy = join(this.toProxy, settings([SETTING.maxConcurrentStreams, streams]));
   }
 
   interim({ stream, headSent }: StreamService): void {

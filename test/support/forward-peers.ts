@@ -68,6 +68,8 @@ export interface ServerPeer extends Peer {
   leave(): void;
   /** Nor those from this one of its services on: it says so, and has done nothing for them. */
   leaveUndone(from: number): void;
+  /** It takes so many requests at once on this connection, from now on. */
+  limit(streams: number): void;
   interim(service: Service): void;
   /** Sends the head, or up to `wanted` bytes of the response. */
   respond(service: Service, wanted: number): void;

@@ -89,6 +89,7 @@ export class World {
 
   /** Everybody behaves from now on, until nothing happens any more. */
   settle(): void {
+    if (this.isRough) for (const server of this.servers.values()) server.limit(100);
     this.isRough = false;
     for (let quiet = 0; quiet < 3; ) quiet = this.proceed() ? 0 : quiet + 1;
   }
@@ -260,6 +261,7 @@ export class World {
     const how = this.pick(8);
     if (how === 0) peer?.leave();
     else if (how === 1) peer?.leaveUndone(this.pick(peer.services.length));
+    else if (how < 6) peer?.limit(this.anyOf([0, 0, 1, 100])!);
   }
 
   private replaceEndpoint(): void {
