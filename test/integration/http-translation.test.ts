@@ -1,7 +1,8 @@
 /** Clients of one version of HTTP and applications of the other, which say so by `appProtocol`: what is sent arrives, in both directions. */
 import { once } from 'node:events';
 import { Agent, request as ask, type IncomingMessage } from 'node:http';
-import t from 'tap';
+import t, { type Test } from 'tap';
+import type { SocketAddress } from '../../proxy/core/address.ts';
 import { H2Client, startH2Application } from '../support/h2-application.ts';
 import { exerciseBodies, exerciseConnect, exerciseMessages } from '../support/h2-exercises.ts';
 import { sendRaw } from '../support/http.ts';
@@ -12,7 +13,7 @@ import { type Route, type Routes, startRoutes } from '../support/http-routes.ts'
 import { FILE_BYTES, HTTP_SERVERS, LOADS } from '../support/http-servers.ts';
 import { HTTP2_CLIENTS, HTTP2_SERVERS, http2Checks } from '../support/http2-servers.ts';
 import { requirePeer } from '../support/peers.ts';
-import { eventually, type TestProxy } from '../support/proxy.ts';
+import { eventually, listenerFor, serviceYaml, startTestProxy, type TestProxy } from '../support/proxy.ts';
 
 /** Around a frame, a window, what is kept of a body to be sent again; and a long one. */
 const SIZES = [0, 1, 16_385, 65_536, 100_000, 10_000_000];
@@ -61,13 +62,18 @@ t.test('HTTP/2 clients of an application that speaks HTTP/1', async (t) => {
         digest === streamDigest(n * 1_000) ? [] : [n],
       );
       t.strictSame(wrong, [], 'a hundred at once');
+      t.equal((await client.get('/explained')).status, 200);
       client.session.close();
       await client.closed();
     });
   }
   const { outgoing, sharing } = started;
-  t.equal(await spoken(outgoing, '/digest'), 'h2 to http/1');
-  t.equal(await spoken(sharing, '/digest'), 'h2 to h2', 'its proxy is spoken to in HTTP/2, and translates');
+  t.equal(await spoken(outgoing, '/explained'), 'h2 to http/1');
+  t.equal(
+    await spoken(sharing, '/explained'),
+    'h2 to h2',
+    'its proxy is spoken to in HTTP/2, and translates',
+  );
   t.notOk(application.seen.includes('PRI *'), 'the application has heard no HTTP/2');
 });
 
@@ -93,6 +99,7 @@ t.test('HTTP/1 clients of an application that speaks HTTP/2', async (t) => {
       t.strictSame(own, [], 'nothing of HTTP/1 is left');
 
       const say = async (text: string) => (await sendRaw(address.ip, address.port, text)).text;
+      // What HTTP/1.0 does not name has a name in HTTP/2.
       const head = await say('HEAD /body?n=9 HTTP/1.1\r\nHost: x\r\n\r\nGET /1 HTTP/1.0\r\n\r\n');
       t.match(
         head,
@@ -108,10 +115,16 @@ t.test('HTTP/1 clients of an application that speaks HTTP/2', async (t) => {
   t.equal(await spoken(started.incoming, '/digest'), 'h2 to h2', 'the other proxy passes on what it gets');
 });
 
+/** A proxy in front of one server. */
+async function startProxy(t: Test, address: SocketAddress, appProtocol: string): Promise<SocketAddress> {
+  const mesh = { 'app.yaml': serviceYaml('app', [{ address }], undefined, appProtocol) };
+  const proxy = await startTestProxy(t, { outbound: listenerFor('app'), mesh });
+  return proxy.listeners[0];
+}
+
 t.test('load of HTTP/1 for an application that speaks HTTP/2', async (t) => {
-  const application = await startH2Application(t);
-  const { routes } = await startRoutes(t, application.address, { appProtocol: 'grpc' });
-  const outcomes = await exerciseClients(routes[0].address);
+  const { address } = await startH2Application(t);
+  const outcomes = await exerciseClients(await startProxy(t, address, 'grpc'));
   for (const { name, asked: count, wrong } of outcomes) t.strictSame(wrong, [], `${name}: ${count} requests`);
 });
 
@@ -119,21 +132,23 @@ t.test('programs of others', async (t) => {
   const [nghttpd] = HTTP2_SERVERS;
   const [nginx] = HTTP_SERVERS;
   const programs = [nghttpd.program, nginx.program, ...HTTP2_CLIENTS, ...LOADS.map(({ program }) => program)];
-  if (programs.map((name) => requirePeer(t, name)).includes(undefined)) return;
-  const http1 = await startServer(t, requirePeer(t, nginx.program)!, nginx);
-  for (const { name, address } of declared(await startRoutes(t, http1.address, { appProtocol: 'http' }))) {
-    for (const { what, command, args, right } of http2Checks(nginx, address)) {
-      const { stdout, stderr } = await run(command, [...args]);
-      t.match(stdout, right, `nginx, ${name}: ${what} ${stderr}`);
-    }
+  const paths = programs.map((name) => requirePeer(t, name));
+  const [http2Server, http1Server] = paths;
+  if (http2Server === undefined || http1Server === undefined || paths.includes(undefined)) return;
+  const http1 = await startServer(t, http1Server, nginx);
+  for (const { what, command, args, right } of http2Checks(
+    nginx,
+    await startProxy(t, http1.address, 'http'),
+  )) {
+    const { stdout, stderr } = await run(command, [...args]);
+    t.match(stdout, right, `nginx: ${what} ${stderr}`);
   }
-  const http2 = await startServer(t, requirePeer(t, nghttpd.program)!, nghttpd);
-  for (const { name, address } of declared(await startRoutes(t, http2.address, { appProtocol: 'h2c' }))) {
-    for (const { program, args, right } of LOADS) {
-      const { stdout, stderr } = await run(program, [...args, `http://${address}/small`]);
-      t.match(stdout, right, `nghttpd, ${name}: ${program} ${args.join(' ')} ${stderr}`);
-    }
-    const { stdout } = await run('sh', ['-c', `curl -sS -m 20 http://${address}/file | sha256sum`]);
-    t.match(stdout, streamDigest(FILE_BYTES), `nghttpd, ${name}: curl`);
+  const http2 = await startServer(t, http2Server, nghttpd);
+  const url = `http://${await startProxy(t, http2.address, 'h2c')}`;
+  for (const { program, args, right } of LOADS) {
+    const { stdout, stderr } = await run(program, [...args, `${url}/small`]);
+    t.match(stdout, right, `nghttpd: ${program} ${args.join(' ')} ${stderr}`);
   }
+  const { stdout } = await run('sh', ['-c', `curl -sS -m 20 ${url}/file | sha256sum`]);
+  t.match(stdout, streamDigest(FILE_BYTES), 'nghttpd: curl');
 });

@@ -2,11 +2,10 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer as createHttp2Server, type ServerHttp2Stream } from 'node:http2';
-import { connect, createServer, type Socket } from 'node:net';
+import { connect, createServer, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import t, { type Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
-import { H2_ERROR } from '../../proxy/http/h2/frames.ts';
 import { answerOf, H2Client } from '../support/h2-application.ts';
 import { pieces } from '../support/http-application.ts';
 import { startRoutes } from '../support/http-routes.ts';
@@ -14,7 +13,7 @@ import { eventually, listenerFor, serviceYaml, startTestProxy, type TestProxy } 
 import { consentTo, listen, startWebSocketServer, WebSocketPeer } from '../support/websocket.ts';
 
 /** What a service says that its servers speak. */
-const PROTOCOLS = { http1: 'http', http2: 'kubernetes.io/h2c', both: 'kubernetes.io/h2c' } as const;
+const PROTOCOLS = { http1: 'http', http2: 'kubernetes.io/h2c' } as const;
 
 /** Messages, in bytes: short, longer than a frame of HTTP/2, and than all windows. */
 const MESSAGES = [0, 5, 20_000, 300_000];
@@ -64,30 +63,41 @@ async function chatOverHttp2(t: Test, address: SocketAddress): Promise<number> {
   return code;
 }
 
-for (const kind of ['http1', 'http2', 'both'] as const) {
+for (const kind of ['http1', 'http2'] as const) {
   t.test(`WebSocket servers that speak ${kind}`, async (t) => {
     const { address, seen } = await startWebSocketServer(t, kind);
-    const started = await startRoutes(t, address, { appProtocol: PROTOCOLS[kind] });
-    for (const { name, address: entry } of started.routes) {
-      // On its own the application's side knows nothing of what is spoken there.
-      if (name === 'inbound' && kind === 'http2') continue;
-      t.equal(await chatOverHttp1(t, entry), 1000, `${name}: a client of HTTP/1`);
-      if (name === 'inbound') continue;
-      t.equal(await chatOverHttp2(t, entry), 1000, `${name}: a client of HTTP/2`);
+    const { routes, outgoing } = await startRoutes(t, address, { appProtocol: PROTOCOLS[kind] });
+    for (const { name, address: entry } of routes) {
+      // The application's side knows nothing of what is spoken there, and passes on what comes.
+      if (name !== 'inbound' || kind === 'http1')
+        t.equal(await chatOverHttp1(t, entry), 1000, `${name}: a client of HTTP/1`);
+      if (name !== 'inbound' || kind === 'http2')
+        t.equal(await chatOverHttp2(t, entry), 1000, `${name}: a client of HTTP/2`);
     }
     const right = kind === 'http2' ? /^http2 13 / : /^http1 13 /;
-    t.strictSame(
-      seen.filter((one) => !right.test(one)),
-      [],
-      `${seen.length} handshakes`,
-    );
-    t.ok(seen.some((one) => one.endsWith(' chat.default')));
-    const open = async () => (await started.outgoing.sum('tcp_open_connections', { peer: 'src' })) === 0;
-    await eventually('nothing is left', async () => (await open()) || undefined);
+    const wrong = seen.filter((one) => !right.test(one));
+    t.strictSame(wrong, [], `${seen.length} handshakes`);
+    t.ok(seen.includes(`${kind} 13 chat.default`));
+    const isIdle = async () =>
+      (await outgoing.sum('tcp_open_connections', { peer: 'src' })) === 0 || undefined;
+    t.ok(await eventually('nothing is left', isIdle));
   });
 }
 
-/** A client's or server's end of a tunnel. */
+t.test('a server of HTTP/2 that takes no extended CONNECT is asked by HTTP/1', async (t) => {
+  const { address, seen } = await startWebSocketServer(t, 'both');
+  const proxy = await startProxy(t, address, 'h2c');
+  for (let n = 0; n < 2; n++) {
+    t.equal(await chatOverHttp1(t, proxy.listeners[0]), 1000);
+    t.equal(await chatOverHttp2(t, proxy.listeners[0]), 1000);
+  }
+  t.ok(seen.length === 4 && seen.every((one) => one.startsWith('http1 13 ')), seen.join(', '));
+  const attempts = (await proxy.explanations()).map((one) => one.attempts.map(({ protocol }) => protocol));
+  t.strictSame(attempts.at(-1), ['h2', 'http/1'], 'which is known when it has said what it takes');
+  t.strictSame(attempts[0], ['http/1'], 'and for as long as it is connected');
+});
+
+/** A proxy in front of a server of a service that says what it speaks. */
 async function startProxy(t: Test, address: SocketAddress, appProtocol: string): Promise<TestProxy> {
   const mesh = { 'app.yaml': serviceYaml('app', [{ address }], undefined, appProtocol) };
   return startTestProxy(t, { outbound: listenerFor('app'), mesh });
@@ -128,7 +138,7 @@ async function openTunnel(t: Test, kind: 'http1' | 'http2', proxy: TestProxy): P
   socket.on('error', () => socket.destroy());
   socket.write('CONNECT app:80 HTTP/1.1\r\nHost: app:80\r\n\r\n');
   const [head] = await once(socket, 'data');
-  t.match(String(head), /^HTTP\/1.1 200 OK\r\n.*\r\n\r\n$/s);
+  t.match(String(head), /^HTTP\/1.1 200 OK\r\n(.*\r\n)?\r\n$/s);
   return socket;
 }
 
@@ -140,6 +150,16 @@ async function lengthOf(tunnel: Duplex): Promise<number> {
   });
   await once(tunnel, 'end');
   return length;
+}
+
+/** How a tunnel ends that nobody writes to. */
+function howEnded(tunnel: Duplex): Promise<'whole' | 'broken'> {
+  let isWhole = false;
+  tunnel.resume().on('end', () => {
+    // Node ends streams that were reset as well.
+    isWhole = !('rstCode' in tunnel) || tunnel.rstCode === 0;
+  });
+  return new Promise((resolve) => tunnel.on('close', () => resolve(isWhole ? 'whole' : 'broken')));
 }
 
 /** More than fits into all buffers on the way. */
@@ -156,7 +176,7 @@ for (const [from, to] of [
   ['http2', 'http2'],
   ['http1', 'http1'],
 ] as const) {
-  t.test(`each half of a tunnel from ${from} to ${to} ends by itself`, async (t) => {
+  t.test(`tunnels from ${from} to ${to}`, async (t) => {
     const tunnels: Duplex[] = [];
     const address = await startTunnelServer(t, to, (tunnel) => tunnels.push(tunnel));
     const proxy = await startProxy(t, address, PROTOCOLS[to]);
@@ -166,35 +186,24 @@ for (const [from, to] of [
       const [early, late] = first === 'client' ? [client, server] : [server, client];
       const [got, answered] = [lengthOf(late), lengthOf(early)];
       early.end('all that I say');
-      t.equal(await got, 14, `the ${first} ends`);
+      t.equal(await got, 14, `the ${first} ends its half`);
       sendMuch(late);
       t.equal(await answered, MUCH, 'and still gets everything');
     }
-    await proxy.until('tcp_open_connections', { peer: 'src', direction: 'outbound' }, () => true);
     const { attempts, status } = (await proxy.explanations())[0];
     t.strictSame([status, attempts[0].protocol], [200, to === 'http2' ? 'h2' : 'http/1'], 'explained');
-  });
-
-  t.test(`a tunnel from ${from} to ${to} that breaks`, async (t) => {
-    const tunnels: Duplex[] = [];
-    const address = await startTunnelServer(t, to, (tunnel) => tunnels.push(tunnel));
-    const proxy = await startProxy(t, address, PROTOCOLS[to]);
     for (const first of ['client', 'server'] as const) {
       const client = await openTunnel(t, from, proxy);
       const server = await eventually('the other end', () => tunnels.shift());
       const [lost, other] = first === 'client' ? [client, server] : [server, client];
-      let whole = false;
-      other.resume().on('end', () => {
-        // Node ends streams that were reset as well.
-        whole = !('rstCode' in other) || other.rstCode === 0;
-      });
-      const ended = once(other, 'close');
-      other.on('error', () => other.destroy());
-      if ('resetAndDestroy' in lost) (lost as Socket).resetAndDestroy();
-      else if ('close' in lost) (lost as ServerHttp2Stream).close(H2_ERROR.cancel);
-      await ended;
-      t.notOk(whole, `the ${first} is lost: nobody takes it for an end`);
+      const ended = howEnded(other);
+      if (lost instanceof Socket) lost.resetAndDestroy();
+      // Closed with a code, a stream of Node's would say that it is whole first.
+      else lost.destroy(new Error('lost'));
+      t.equal(await ended, 'broken', `the ${first} is lost: nobody takes it for an end`);
     }
+    const isIdle = (open: number) => open <= Number(from === 'http2') * 4;
+    await proxy.until('tcp_open_connections', { peer: 'src' }, isIdle);
   });
 }
 
@@ -205,7 +214,7 @@ async function startScripted(t: Test, answer: (head: string) => string) {
     const index = seen.push('') - 1;
     socket.on('data', (bytes) => {
       seen[index] += bytes.toString('latin1');
-      if (seen[index].endsWith('\r\n\r\n')) socket.write(answer(seen[index]));
+      if (seen[index].endsWith('\r\n\r\n')) socket.write(answer(bytes.toString('latin1')));
     });
   });
   return { address: await listen(t, server), seen };
@@ -214,30 +223,31 @@ async function startScripted(t: Test, answer: (head: string) => string) {
 t.test("what is said in a tunnel that is refused is nobody's request", async (t) => {
   const smuggled = 'GET /smuggled HTTP/1.1\r\nHost: app\r\n\r\n';
   const plain = { ':method': 'CONNECT', ':authority': 'app:80' };
+  const { address, seen } = await startScripted(t, (head) => {
+    const status = /x-status: (\d+)/.exec(head)?.[1];
+    return `HTTP/1.1 ${status} No\r\nContent-Length: 2\r\n\r\nno`;
+  });
+  const proxy = await startProxy(t, address, 'http');
+  const client = new H2Client(t, proxy.listeners[0]);
+  await once(client.session, 'remoteSettings');
   for (const [status, head] of [
     [200, UPGRADE],
     [403, UPGRADE],
     [426, UPGRADE],
     [403, plain],
   ] as const) {
-    const refusal = `HTTP/1.1 ${status} No\r\nContent-Length: 2\r\n\r\nno`;
-    const { address, seen } = await startScripted(t, () => refusal);
-    const proxy = await startProxy(t, address, 'http');
-    const client = new H2Client(t, proxy.listeners[0]);
-    await once(client.session, 'remoteSettings');
-    const stream = client.session.request(head);
+    const stream = client.session.request({ ...head, 'x-status': status });
     const answered = answerOf(stream);
     stream.write(smuggled);
     const answer = await answered;
-    t.strictSame([answer.status, seen.length], [status === 200 ? 502 : status, 1], `${status}`);
+    t.equal(answer.status, status === 200 ? 502 : status);
     t.match(answer.text, status === 200 ? /it answered 200 to a WebSocket handshake/ : /^no$/);
-    t.equal((await client.get('/')).status, status, 'others go on, on another connection');
-    t.notMatch(seen.join(''), /smuggled/);
-    t.equal(seen.length, 2, 'a connection is not used after a refusal');
-    if (head !== UPGRADE) continue;
-    t.match(seen[0], /^GET \/chat HTTP\/1.1\r\nHost: chat.default\r\n[\s\S]*upgrade: websocket\r\n/i);
-    t.match(seen[0], /connection: upgrade\r\n[\s\S]*sec-websocket-key: [\w+/]{22}==\r\n/i);
+    t.equal((await client.get('/', { 'x-status': 404 })).status, 404, 'others go on');
   }
+  t.notMatch(seen.join(''), /smuggled/);
+  for (const text of seen) t.notMatch(text, /(chat|CONNECT)[\s\S]*GET/, 'on other connections');
+  t.match(seen[0], /^GET \/chat HTTP\/1.1\r\nHost: chat.default\r\n[\s\S]*upgrade: websocket\r\n/i);
+  t.match(seen[0], /connection: upgrade\r\n[\s\S]*sec-websocket-key: [\w+/]{22}==\r\n/i);
 });
 
 t.test('a server that does not know the key is no WebSocket', async (t) => {
