@@ -16,6 +16,8 @@ export interface Route {
   readonly name: 'outbound' | 'inbound' | 'both with mutual TLS' | 'multiplexed';
   /** Where clients connect. */
   readonly address: SocketAddress;
+  /** What is on it, from the client on. */
+  readonly proxies: readonly TestProxy[];
 }
 
 /** The ways to one application, and the proxies on them. */
@@ -87,10 +89,10 @@ export async function startRoutes(
   });
   return {
     routes: [
-      { name: 'outbound', address: outgoing.listeners[0] },
-      { name: 'inbound', address: plain },
-      { name: 'both with mutual TLS', address: outgoing.listeners[1] },
-      { name: 'multiplexed', address: sharedOut.listeners[0] },
+      { name: 'outbound', address: outgoing.listeners[0], proxies: [outgoing] },
+      { name: 'inbound', address: plain, proxies: [incoming] },
+      { name: 'both with mutual TLS', address: outgoing.listeners[1], proxies },
+      { name: 'multiplexed', address: sharedOut.listeners[0], proxies: [sharedOut, sharedIn] },
     ],
     outgoing,
     incoming,
