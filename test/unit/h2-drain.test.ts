@@ -124,7 +124,7 @@ t.test('a client drains by opening no more streams', async (t) => {
   session.drain();
   t.equal(session.capacity, 0);
   receive(session, headers(1, [[':status', '200']]));
-  t.same(owner.news(), ['1 response :status=200 END', 'ended NO_ERROR ours: it was drained']);
+  t.same(owner.news(), ['capacity 128', '1 response :status=200 END', 'ended NO_ERROR ours: it was drained']);
   const idle = startClient();
   idle.session.drain();
   idle.session.flush();
@@ -271,7 +271,7 @@ t.test('heads that are longer than a frame go out in several, and come in again'
   receive(client.session, settings());
   client.session.open('x', listOf(GET), true);
   receive(client.session, bytes);
-  t.match(client.owner.news(), [/^1 response :status=200 x=y{8000} .* END$/]);
+  t.match(client.owner.news(), ['capacity 128', /^1 response :status=200 x=y{8000} .* END$/]);
 });
 
 t.test('SETTINGS_HEADER_TABLE_SIZE that goes down and up in one frame empties the table', async (t) => {

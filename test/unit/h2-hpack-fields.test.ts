@@ -68,7 +68,7 @@ t.test('what is wrong with a field is found when it is made', async (t) => {
   ];
   for (const [name, value, problem] of cases) {
     t.equal(fieldOf(name, value).problem, problem, JSON.stringify(`${name}: ${value}`));
-    if (problem !== P.none) t.match(describeFieldProblem(problem), /^[a-zA-Z].*[a-z"]$/);
+    if (problem !== P.none) t.match(describeFieldProblem(problem), /^[a-zA-Z].*[a-z")]$/);
   }
   t.throws(() => describeFieldProblem(P.none), RangeError);
 });
