@@ -65,7 +65,7 @@ export class Http2Client
   private readonly spare: Http2Exchange[] = [];
   /** For requests that name none and go on as HTTP/1. */
   private host: Uint8Array | null = null;
-  /** It has had no streams for a while: it is not asked for signs of life, and wakes nobody. */
+  /** It has had no streams for a while: it is not asked for signs of life, and wakes nobody, as even a far deadline would. */
   private isResting = false;
   /** It is the authenticated proxy of somebody else's application. */
   private readonly isMesh: boolean;
@@ -130,9 +130,8 @@ export class Http2Client
     // It does not even fetch what ends the connection, or is not there any more.
     if (session.isEnded || this.isSilent()) return this.engine.reset(this.socket);
     if (session.streamCount > 0 || session.draining) return this.watch();
-    if (this.nowMs() - session.receivedMs >= IDLE_MS) return this.drain();
     this.isResting = true;
-    this.engine.deadline(this.socket, IDLE_MS, true);
+    this.engine.deadline(this.socket, 0);
   }
 
   /** The client is told that the connection does not last. */
@@ -148,9 +147,15 @@ export class Http2Client
     this.stir();
   }
 
-  /** Gives streams up that the client has left without a window for too long, whatever else it says; about once a minute. */
+  /**
+   * Gives streams up that the client has left without a window for too long, whatever else it says, and a client that has said nothing
+   * for longer; about once a minute.
+   */
   sweep(): void {
-    this.session.resetStalled(this.nowMs() - STALLED_MS);
+    const { session } = this;
+    const nowMs = this.nowMs();
+    session.resetStalled(nowMs - STALLED_MS);
+    if (this.isResting && nowMs - session.receivedMs >= IDLE_MS) this.drain();
   }
 
   ended(_session: Session, code: number, reason: string, ours: boolean): void {
