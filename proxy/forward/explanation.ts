@@ -24,8 +24,8 @@ export function explain(decision: Decision, id: string): Explanation {
     detection: { protocol: decision.isHttp2 ? 'h2' : 'http/1', afterMs: rounded(decision.detectedAfterMs) },
     request: {
       method: METHOD_NAMES.get(decision.method) ?? '',
-      path: latin1(decision.text, decision.authorityLength, decision.textLength),
-      authority: latin1(decision.text, 0, decision.authorityLength),
+      path: latin1(decision.path, decision.pathStart, decision.pathEnd),
+      authority: latin1(decision.authority, 0, decision.authorityLength),
     },
     deadlineMs: deadlineMs < 0 ? undefined : deadlineMs,
     outcome: decision.outcome,
@@ -42,8 +42,8 @@ export function explain(decision: Decision, id: string): Explanation {
 }
 
 function explainAttempt(attempt: Attempt, sinceMs: number): ExplainedAttempt {
-  const { endpoint, isHttp2, served, outcome, detail, pick } = attempt;
-  const { reason, first, second, elsewhere } = pick;
+  const { endpoint, isHttp2, served, outcome, detail } = attempt;
+  const { reason, first, second, elsewhere } = attempt;
   const compared = [first, second].flatMap((candidate) => explainCandidate(candidate) ?? []);
   return {
     endpoint: String(endpoint?.address),

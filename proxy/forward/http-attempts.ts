@@ -319,7 +319,7 @@ export class HttpAttempts
   /** Counts the request as one to this destination, and no longer to another one. */
   private countAt(exchange: Exchange, decision: Decision, authorities: HttpAuthorities): void {
     const before = exchange.series;
-    const series = authorities.of(decision.text, 0, decision.authorityLength);
+    const series = authorities.of(decision.authority, 0, decision.authorityLength);
     if (series === before) return;
     before?.abandoned();
     series.requested();

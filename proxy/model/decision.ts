@@ -9,12 +9,12 @@ import type { Head } from '../http/head.ts';
 import { METHOD } from '../http/names.ts';
 import { isFailure } from '../metrics/http.ts';
 import type { HttpErrorReason } from '../metrics/http-worker.ts';
-import type { Direction, ProxyConnection } from './connection.ts';
+import { type Direction, NO_BYTES, type ProxyConnection } from './connection.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { AttemptOutcome, DecisionOutcome } from './explanation.ts';
 import { PickRecord } from './pick.ts';
 
-/** Bytes kept of an authority, as long as one may be (a DNS name and a port), and behind it of a path. */
+/** Bytes kept of an authority, as long as one may be (a DNS name and a port), and of a path. */
 const TEXT_BYTES = 320;
 
 /** Attempts whose figures are kept; of a request that takes more, the first ones and the last one. */
@@ -25,8 +25,8 @@ const NEVER = -0.5;
 
 const QUESTION_MARK = 0x3f;
 
-/** One endpoint that a request was given to. */
-export class Attempt {
+/** One endpoint that a request was given to, and why. */
+export class Attempt extends PickRecord {
   endpoint: Endpoint | undefined;
   /** It was spoken to in HTTP/2. */
   isHttp2 = false;
@@ -37,11 +37,14 @@ export class Attempt {
   outcome: AttemptOutcome = 'under way';
   /** Why it failed; empty when it did not. */
   detail = '';
-  /** Why this endpoint. */
-  readonly pick = new PickRecord();
 }
 
-/** One request. Times are of `performance.now()` in ms, below 0 when not reached. */
+/**
+ * One request. Times are of `performance.now()` in ms, below 0 when not reached.
+ *
+ * Hundreds are written before one is written again, and are in no near cache by then: each object that has to be looked up on the way
+ * to another is waited for, and what the last attempt was is two away.
+ */
 export class Decision {
   /** 1 and up, in the order in which requests began. */
   sequence = 0;
@@ -56,10 +59,12 @@ export class Decision {
   isHttp2 = false;
   /** One of METHOD; below 0 when the request could not be read. */
   method = -1;
-  /** The authority, and behind it the path without its query: secrets travel there. */
-  readonly text = new Uint8Array(TEXT_BYTES);
+  /** What begins with the authority, and what has the path without its query: secrets travel there. */
+  authority: Uint8Array = NO_BYTES;
   authorityLength = 0;
-  textLength = 0;
+  path: Uint8Array = NO_BYTES;
+  pathStart = 0;
+  pathEnd = 0;
   startedMs = NEVER;
   /** How long a gRPC call may take, by what its client says. */
   deadlineMs = NEVER;
@@ -76,9 +81,13 @@ export class Decision {
   /** Of an answer of the proxy: what spoke, and with which value. */
   error: HttpErrorReason | undefined;
   message = '';
-  /** Attempts that were made; the first MAX_ATTEMPTS - 1 and the last are in `attempts`, whose rest means nothing. */
+  /** Attempts that were made; the first MAX_ATTEMPTS - 1 and the last are kept. */
   tries = 0;
-  readonly attempts: Attempt[] = [new Attempt()];
+  /** Means nothing before there was one. */
+  private last = new Attempt();
+  private readonly earlier: Attempt[] = [];
+  /** What had to be copied: the authority, and behind it the path. */
+  private readonly text = new Uint8Array(TEXT_BYTES);
 
   /** A request begins, or something that could not be read as one; nothing of the one before is left. */
   begin(sequence: number, connection: ProxyConnection, head: Head | H2Head | undefined, nowMs: number): void {
@@ -91,12 +100,13 @@ export class Decision {
     this.startedMs = nowMs;
     this.deadlineMs = this.sentMs = this.answeredMs = this.endedMs = NEVER;
     this.outcome = 'under way';
+    if (this.tries > 1) this.earlier.length = 0;
     this.status = this.tries = 0;
     this.grpcStatus = -1;
     this.error = undefined;
     this.message = '';
     this.method = head?.method ?? -1;
-    this.authorityLength = this.textLength = 0;
+    this.authorityLength = this.pathStart = this.pathEnd = 0;
     this.isHttp2 = head instanceof H2Head;
     if (head instanceof H2Head) this.keepFields(head);
     else if (head !== undefined) this.keepText(head);
@@ -110,30 +120,31 @@ export class Decision {
     served: number,
     nowMs: number,
   ): void {
-    const place = Math.min(this.tries++, MAX_ATTEMPTS - 1);
-    if (place === this.attempts.length) this.attempts.push(new Attempt());
-    const attempt = this.attempts[place];
+    if (this.tries++ > 0 && this.earlier.length < MAX_ATTEMPTS - 1) {
+      this.earlier.push(this.last);
+      this.last = new Attempt();
+    }
+    const attempt = this.last;
     attempt.endpoint = endpoint;
     attempt.isHttp2 = isHttp2;
     attempt.served = served;
     attempt.startedMs = nowMs;
     attempt.outcome = 'under way';
     attempt.detail = '';
-    if (pick === undefined) attempt.pick.clear();
-    else attempt.pick.copy(pick);
+    if (pick === undefined) attempt.clear();
+    else attempt.copy(pick);
   }
 
   /** The last attempt ended. */
   attempted(outcome: AttemptOutcome, detail: string): void {
     if (this.tries === 0) return;
-    const attempt = this.attempts[Math.min(this.tries, MAX_ATTEMPTS) - 1];
-    attempt.outcome = outcome;
-    attempt.detail = detail;
+    this.last.outcome = outcome;
+    this.last.detail = detail;
   }
 
   /** The attempts that were kept, in their order. */
   kept(): readonly Attempt[] {
-    return this.attempts.slice(0, this.tries);
+    return this.tries === 0 ? [] : [...this.earlier, this.last];
   }
 
   /** Something about it was not as usual: it is kept for longer. */
@@ -141,25 +152,48 @@ export class Decision {
     return this.outcome !== 'answered' || this.tries > 1 || isFailure(this.status, this.grpcStatus);
   }
 
-  private keepFields({ authority, path }: H2Head): void {
-    if (authority !== undefined) this.keep(authority.value, 0, authority.value.length);
-    this.authorityLength = this.textLength;
-    if (path !== undefined) this.keep(path.value, 0, path.value.length);
+  /** Fields stay what they are, and are not copied, unless that would keep more than is needed. */
+  private keepFields(head: H2Head): void {
+    const authority = head.authority?.value ?? NO_BYTES;
+    const path = head.path?.value ?? NO_BYTES;
+    if (authority.length + path.length > TEXT_BYTES || hasQuery(path)) {
+      this.keepAuthority(authority, 0, authority.length);
+      return this.keepPath(path, 0, path.length);
+    }
+    this.authority = authority;
+    this.authorityLength = authority.length;
+    this.path = path;
+    this.pathEnd = path.length;
   }
 
   /** CONNECT has no path. */
   private keepText({ bytes, method, authorityStart, authorityEnd, pathStart, pathEnd }: Head): void {
-    this.authorityLength = this.keep(bytes, authorityStart, authorityEnd);
-    if (method !== METHOD.connect) this.keep(bytes, pathStart, pathEnd);
+    this.keepAuthority(bytes, authorityStart, authorityEnd);
+    if (method !== METHOD.connect) this.keepPath(bytes, pathStart, pathEnd);
   }
 
-  /** Up to a query. @returns how much is kept now */
-  private keep(bytes: Uint8Array, from: number, to: number): number {
-    const { text } = this;
-    let length = this.textLength;
-    for (let at = from; at < to && length < TEXT_BYTES && bytes[at] !== QUESTION_MARK; at++)
-      text[length++] = bytes[at];
-    this.textLength = length;
-    return length;
+  private keepAuthority(bytes: Uint8Array, from: number, to: number): void {
+    this.authority = this.text;
+    this.authorityLength = this.keep(bytes, from, to, 0);
   }
+
+  private keepPath(bytes: Uint8Array, from: number, to: number): void {
+    this.path = this.text;
+    this.pathStart = this.authorityLength;
+    this.pathEnd = this.keep(bytes, from, to, this.pathStart);
+  }
+
+  /** Copies up to a query. @returns behind what was copied */
+  private keep(bytes: Uint8Array, from: number, to: number, start: number): number {
+    const { text } = this;
+    let end = start;
+    for (let at = from; at < to && end < TEXT_BYTES && bytes[at] !== QUESTION_MARK; at++)
+      text[end++] = bytes[at];
+    return end;
+  }
+}
+
+function hasQuery(path: Uint8Array): boolean {
+  for (let i = 0; i < path.length; i++) if (path[i] === QUESTION_MARK) return true;
+  return false;
 }

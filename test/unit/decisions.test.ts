@@ -3,6 +3,8 @@ import t from 'tap';
 import type { PeerAddress } from '../../proxy/core/address.ts';
 import { Decisions } from '../../proxy/forward/decisions.ts';
 import { explain } from '../../proxy/forward/explanation.ts';
+import { H2Head, readRequest } from '../../proxy/http/h2/head.ts';
+import { fieldOf } from '../../proxy/http/h2/interning.ts';
 import { Head } from '../../proxy/http/head.ts';
 import { readRequestHead } from '../../proxy/http/request.ts';
 import { ProxyConnection } from '../../proxy/model/connection.ts';
@@ -20,6 +22,14 @@ function makeConnection(): ProxyConnection {
 
 function makeEndpoint(ip: string) {
   return createEndpoint({ ip, port: 80, weight: 1, labels: {} });
+}
+
+function h2HeadOf(authority: string, path: string): H2Head {
+  const head = new H2Head();
+  const fields = { ':method': 'GET', ':scheme': 'http', ':authority': authority, ':path': path };
+  for (const [name, value] of Object.entries(fields)) head.fields.push(fieldOf(name, value));
+  if (readRequest(head) !== 0) throw new Error(`no head: ${path}`);
+  return head;
 }
 
 function headOf(text: string): Head {
@@ -135,6 +145,22 @@ t.test('what could not be read, and long names', async (t) => {
     path: '',
     authority: 'db:5432',
   });
+});
+
+t.test('requests of HTTP/2', async (t) => {
+  const decisions = new Decisions(0);
+  const long = `/${'x'.repeat(500)}`;
+  const kept = [
+    ['shop:80', '/cart/1', '/cart/1'],
+    ['shop:80', '/cart/1?token=secret', '/cart/1'],
+    ['shop:80', long, long.slice(0, 320 - 7)],
+  ];
+  for (const [authority, path, told] of kept) {
+    const decision = decisions.begin(makeConnection(), headOf(GET), 5);
+    decision.begin(1, makeConnection(), h2HeadOf(authority, path), 5);
+    t.strictSame(explain(decision, '').request, { method: 'GET', path: told, authority });
+    t.notMatch(Buffer.from(decision.path).toString('latin1'), 'secret', 'what is not told is not kept');
+  }
 });
 
 t.test('records are used again, and nothing of the one before is left', async (t) => {
