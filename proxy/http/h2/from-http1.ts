@@ -10,17 +10,12 @@ import type { Field, FieldList, FieldName } from './field.ts';
 import { fieldOf, internValue } from './interning.ts';
 import { fieldOfLine, fieldOfValue } from './line-memory.ts';
 import { originalProtocol } from './original-protocol.ts';
-import type { OwnFields } from './own-fields.ts';
 import { WEBSOCKET_ACCEPT, WEBSOCKET_KEY } from './websocket.ts';
 
 /** How to send a head of HTTP/1 as one of HTTP/2. Reused: set all of it for each. */
 export class FieldOptions {
-  /** Requests: canonical path and query instead of those of the head; null: as they are. */
-  path: Uint8Array | null = null;
   /** Requests: the host for one that names none. */
   host: Uint8Array | null = null;
-  /** Added last. */
-  own: OwnFields | null = null;
   /** The receiver is a peer that is to know that this was HTTP/1: a request that goes to one, a response that one asked for. */
   original = false;
   /**
@@ -58,11 +53,10 @@ export function requestFields(head: Head, options: FieldOptions, into: FieldList
   pushMethod(head, options, into);
   if (head.form !== 'authority') into.push(SCHEME_HTTP);
   pushAuthority(head, options, into);
-  if (head.form !== 'authority') into.push(pathField(head, options));
+  if (head.form !== 'authority') into.push(pathField(head));
   pushKept(head, options.webSocket ? WEBSOCKET_KEY : null, into, true);
   if (head.teTrailers) into.push(TE_TRAILERS);
   if (options.original) into.push(originalProtocol(head.minor, head.form === 'absolute'));
-  if (options.own !== null) pushOwn(options.own, into);
 }
 
 /** The fields of a response, interim ones too, in place of what `into` had. 101 has no place in HTTP/2 but for a WebSocket. */
@@ -71,7 +65,6 @@ export function responseFields(head: Head, options: FieldOptions, into: FieldLis
   into.push(statusField(options.webSocket && head.status === 101 ? 200 : head.status));
   pushKept(head, options.webSocket ? WEBSOCKET_ACCEPT : null, into, false);
   if (options.original) into.push(originalProtocol(head.minor, false));
-  if (options.own !== null) pushOwn(options.own, into);
 }
 
 /** The fields of a trailer section, in place of what `into` had; there may be none. */
@@ -122,10 +115,9 @@ function pushAuthority(head: Head, options: FieldOptions, into: FieldList): void
   }
 }
 
-function pathField(head: Head, { path }: FieldOptions): Field {
+function pathField(head: Head): Field {
   const { form, bytes, pathStart, pathEnd } = head;
   if (form === 'asterisk') return ASTERISK;
-  if (path !== null) return internValue(PATH, path, 0, path.length, false);
   if (pathStart !== pathEnd && bytes[pathStart] === SLASH) {
     return fieldOfValue(PATH, bytes, head.attach(bytes), pathStart, pathEnd);
   }
@@ -159,8 +151,4 @@ function lengthField(bytes: Uint8Array, start: number, end: number): Field {
   let first = start;
   while (first < end - 1 && bytes[first] === ZERO) first++;
   return internValue(LENGTH, bytes, first, end, false);
-}
-
-function pushOwn({ fields }: OwnFields, into: FieldList): void {
-  for (let i = 0; i < fields.length; i++) into.push(fields[i]);
 }
