@@ -192,10 +192,14 @@ export class HttpAttempts
     what: string,
     fate: RequestFate,
   ): void {
-    // Who refuses a stream has too much to do; who only ends a connection takes others, or refuses those too.
-    if (fate === 'unprocessed' && !carrier.upstream.session.draining)
+    const { served, session, metrics } = carrier.upstream;
+    if (fate === 'unprocessed') {
+      // Who refuses one stream refuses others, and who ends one connection ends others: it is asked again when all were.
       exchange.tried = [...exchange.tried, endpoint];
-    this.lost(exchange, endpoint, carrier.served, what, fate, carrier.upstream.metrics);
+      // How many of its connections end that were of use is not the request's fault; there are only so many.
+      if (session.draining && served > 0 && exchange.replays > 0) exchange.replays--;
+    }
+    this.lost(exchange, endpoint, served, what, fate, metrics);
   }
 
   /** Its carrier is gone before there was a whole response. `served`: exchanges that the connection had carried before. */
