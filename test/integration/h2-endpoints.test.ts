@@ -2,10 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
-import { FRAME, H2_ERROR } from '../../proxy/http/h2/frames.ts';
+import { FRAME, H2_ERROR, SETTING } from '../../proxy/http/h2/frames.ts';
 import { data, goAway, headers, rstStream } from '../support/h2.ts';
 import { type H2Answer, H2Client, type H2Handler, startH2Application } from '../support/h2-application.ts';
-import { serveH2 } from '../support/h2-wire.ts';
+import { type H2Wire, serveH2 } from '../support/h2-wire.ts';
 import { pieces, streamDigest } from '../support/http-application.ts';
 import { type StartedProgram, startProgram } from '../support/http-programs.ts';
 import { requirePeer } from '../support/peers.ts';
@@ -186,6 +186,35 @@ t.test('what a server leaves undone at GOAWAY is done on another connection', as
   t.equal(wires.length, 2, 'two connections');
   await eventually('the first one is closed', () => wires[0].closed || undefined);
 });
+
+t.test(
+  'connections that end one after the other are not the fault of the request they leave undone',
+  async (t) => {
+    const count = 10;
+    const first: (readonly [wire: H2Wire, stream: number])[] = [];
+    let refused = 0;
+    const { address, wires } = await serveH2(
+      t,
+      (wire, { type, stream, flags }) => {
+        if ((flags & 1) === 0 || (type !== FRAME.headers && type !== FRAME.data)) return;
+        if (first.length === count) {
+          if (wires.indexOf(wire) >= count) return answering(wire, stream);
+          refused++;
+          return wire.send(goAway(stream - 2, H2_ERROR.noError));
+        }
+        // Each has a connection of its own, which proves useful.
+        first.push([wire, stream]);
+        if (first.length === count) for (const asked of first) answering(...asked);
+      },
+      [SETTING.maxConcurrentStreams, 1],
+    );
+    const proxy = await startProxy(t, [{ address }]);
+    const client = new H2Client(t, proxy.listeners[0]);
+    t.strictSame(failures(await Promise.all(Array.from({ length: count }, () => client.get('/')))), []);
+    t.strictSame(failures([await client.post('/', pieces(1_000))]), []);
+    t.equal(refused, count, 'all but a new connection have left it undone');
+  },
+);
 
 t.test('what an endpoint refuses goes to another one', async (t) => {
   let taken = 0;
