@@ -27,6 +27,8 @@ const UPGRADE = {
   'sec-websocket-version': '13',
 };
 
+const CONNECT = { ':method': 'CONNECT', ':authority': 'app:80' };
+
 /** Says everything over Node's own client. @returns how it was closed */
 async function chatOverHttp1(t: Test, address: SocketAddress): Promise<number> {
   const socket = new WebSocket(`ws://${address}/chat`);
@@ -115,7 +117,9 @@ async function startTunnelServer(t: Test, kind: 'http1' | 'http2', take: (tunnel
     return listen(t, server);
   }
   const server = createServer({ allowHalfOpen: true }, (socket) => {
-    socket.once('data', () => {
+    // Whatever follows waits until somebody takes it.
+    socket.once('readable', () => {
+      socket.read();
       socket.write('HTTP/1.1 200 OK\r\n\r\n');
       take(socket);
     });
@@ -128,7 +132,7 @@ async function openTunnel(t: Test, kind: 'http1' | 'http2', proxy: TestProxy): P
   const { ip, port } = proxy.listeners[0];
   if (kind === 'http2') {
     const { session } = new H2Client(t, proxy.listeners[0]);
-    const stream = session.request({ ':method': 'CONNECT', ':authority': 'app:80' });
+    const stream = session.request(CONNECT);
     stream.on('error', () => stream.destroy());
     await once(stream, 'response');
     return stream;
@@ -140,6 +144,20 @@ async function openTunnel(t: Test, kind: 'http1' | 'http2', proxy: TestProxy): P
   const [head] = await once(socket, 'data');
   t.match(String(head), /^HTTP\/1.1 200 OK\r\n(.*\r\n)?\r\n$/s);
   return socket;
+}
+
+/** A tunnel of which the client says all, and that this is all, before the server has agreed. @returns what comes back */
+async function sayAllAtOnce(t: Test, kind: 'http1' | 'http2', proxy: TestProxy): Promise<string> {
+  const { ip, port } = proxy.listeners[0];
+  if (kind === 'http2') {
+    const stream = new H2Client(t, proxy.listeners[0]).session.request(CONNECT);
+    stream.end('hasty');
+    return (await answerOf(stream)).text;
+  }
+  const socket = connect({ host: ip, port, allowHalfOpen: true });
+  t.teardown(() => socket.destroy());
+  socket.end('CONNECT app:80 HTTP/1.1\r\nHost: app:80\r\n\r\nhasty');
+  return Buffer.concat(await socket.toArray()).toString('latin1');
 }
 
 /** The length of all that comes until the end. */
@@ -190,6 +208,10 @@ for (const [from, to] of [
       sendMuch(late);
       t.equal(await answered, MUCH, 'and still gets everything');
     }
+    const eager = sayAllAtOnce(t, from, proxy);
+    const server = await eventually('the other end', () => tunnels.shift());
+    server.pipe(server);
+    t.match(await eager, /hasty$/, 'what is said before the server agrees waits for it, and so does the end');
     const { attempts, status } = (await proxy.explanations())[0];
     t.strictSame([status, attempts[0].protocol], [200, to === 'http2' ? 'h2' : 'http/1'], 'explained');
     for (const first of ['client', 'server'] as const) {
@@ -202,7 +224,7 @@ for (const [from, to] of [
       else lost.destroy(new Error('lost'));
       t.equal(await ended, 'broken', `the ${first} is lost: nobody takes it for an end`);
     }
-    const isIdle = (open: number) => open <= Number(from === 'http2') * 4;
+    const isIdle = (open: number) => open <= Number(from === 'http2') * 5;
     await proxy.until('tcp_open_connections', { peer: 'src' }, isIdle);
   });
 }
@@ -222,7 +244,6 @@ async function startScripted(t: Test, answer: (head: string) => string) {
 
 t.test("what is said in a tunnel that is refused is nobody's request", async (t) => {
   const smuggled = 'GET /smuggled HTTP/1.1\r\nHost: app\r\n\r\n';
-  const plain = { ':method': 'CONNECT', ':authority': 'app:80' };
   const { address, seen } = await startScripted(t, (head) => {
     const status = /x-status: (\d+)/.exec(head)?.[1];
     return `HTTP/1.1 ${status} No\r\nContent-Length: 2\r\n\r\nno`;
@@ -234,7 +255,7 @@ t.test("what is said in a tunnel that is refused is nobody's request", async (t)
     [200, UPGRADE],
     [403, UPGRADE],
     [426, UPGRADE],
-    [403, plain],
+    [403, CONNECT],
   ] as const) {
     const stream = client.session.request({ ...head, 'x-status': status });
     const answered = answerOf(stream);
