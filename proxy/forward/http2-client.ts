@@ -1,7 +1,7 @@
 /** A client's HTTP/2 connection: each of its streams is an exchange of its own. */
 import type { LocalAnswer } from '../http/answer.ts';
 import { answerFields, GRPC_OF_REASON, grpcAnswerFields, grpcTrailerFields } from '../http/answer-fields.ts';
-import { grpcTimeoutMs, renewGrpcTimeout } from '../http/grpc.ts';
+import { GRPC, grpcTimeoutMs, renewGrpcTimeout } from '../http/grpc.ts';
 import { FieldList } from '../http/h2/field.ts';
 import { H2_ERROR } from '../http/h2/frames.ts';
 import { FieldOptions, responseFields } from '../http/h2/from-http1.ts';
@@ -10,7 +10,7 @@ import { DEFAULT_OPTIONS } from '../http/h2/options.ts';
 import { dropOriginalProtocol, originalProtocol } from '../http/h2/original-protocol.ts';
 import type { OwnFields } from '../http/h2/own-fields.ts';
 import type { ServerOwner } from '../http/h2/owner.ts';
-import { describeH2Problem } from '../http/h2/problems.ts';
+import { describeH2Problem, isTooLarge } from '../http/h2/problems.ts';
 import { ServerSession } from '../http/h2/server-session.ts';
 import type { Stream } from '../http/h2/stream.ts';
 import { fieldsRoom, LineOptions, writeRequestFields } from '../http/h2/to-http1.ts';
@@ -179,10 +179,11 @@ export class Http2Client
     this.exchanges.send(exchange, nowMs);
   }
 
-  requestProblem(_session: Session, stream: ClientStream, problem: number): void {
+  requestProblem(_session: Session, stream: ClientStream, problem: number, fields: FieldList): void {
     const { status, text } = describeH2Problem(problem);
     const exchange = this.obtain(stream);
-    exchange.beginUnread(this.nowMs());
+    exchange.beginUnread(fields, this.nowMs());
+    if (exchange.grpc && isTooLarge(problem)) exchange.grpcStatus = GRPC.resourceExhausted;
     this.exchanges.failed(exchange, status, 'bad_request', text);
     // Of a longer answer the client gets what its windows allow: the session resets the stream next.
     this.recycle(exchange);

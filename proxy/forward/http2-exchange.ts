@@ -51,11 +51,12 @@ export class Http2Exchange extends Exchange {
     return this.held.length > 0 || this.heldLast;
   }
 
-  /** A request begins that could not be understood. */
-  beginUnread(nowMs: number): void {
+  /** A request begins that could not be understood. `fields`: what there is of its head. */
+  beginUnread(fields: FieldList, nowMs: number): void {
     this.beginWith(METHOD.other, false, nowMs);
     this.requestBody.start(BODY.none, 0);
-    this.grpc = this.json = this.heldLast = this.finishing = this.isTunnel = this.isExtendedConnect = false;
+    this.grpc = isGrpc(fields);
+    this.json = this.heldLast = this.finishing = this.isTunnel = this.isExtendedConnect = false;
     this.isUnread = true;
     this.originalMinor = -1;
     this.owed = 0;

@@ -8,7 +8,7 @@ import type { SocketAddress } from '../../proxy/core/address.ts';
 import { FRAME, H2_ERROR } from '../../proxy/http/h2/frames.ts';
 import { at } from '../support/engine.ts';
 import { changed, GET, headers, type PlainField } from '../support/h2.ts';
-import { startH2Application } from '../support/h2-application.ts';
+import { H2Client, startH2Application } from '../support/h2-application.ts';
 import { dialH2 } from '../support/h2-wire.ts';
 import { makeIdentities } from '../support/identities.ts';
 import { eventually, listenerFor, serviceYaml, startTestProxy } from '../support/proxy.ts';
@@ -117,4 +117,25 @@ t.test('what is malformed is told as HTTP/2, and is no request', async (t) => {
   await wire.frame(FRAME.headers, 9);
   t.equal(await proxy.sum('request_total', { direction: 'inbound' }), 1, 'one was a request');
   t.equal(await proxy.sum('inbound_http_errors_total', { error: 'bad_request' }), malformed.length);
+});
+
+t.test('a gRPC call whose head cannot be served is told so in its own words', async (t) => {
+  const { address } = await startH2Application(t);
+  const proxy = await startTestProxy(t, {
+    outbound: listenerFor('app'),
+    mesh: { 'app.yaml': serviceYaml('app', [{ address }]) },
+  });
+  const client = new H2Client(t, proxy.listeners[0], { maxSendHeaderBlockLength: 1e6 });
+  const call = { ':method': 'POST', 'content-type': 'application/grpc', te: 'trailers' };
+  const metadata = Object.fromEntries(Array.from({ length: 10 }, (_, n) => [`x-${n}`, 'v'.repeat(8_000)]));
+  for (const [path, extra, code, message] of [
+    ['/call', metadata, '8', 'the header fields are longer than 74240 bytes'],
+    ['/%00', {}, '13', 'the path has an encoded NUL'],
+  ] as const) {
+    const { status, headers } = await client.get(path, { ...call, ...extra });
+    t.strictSame([status, headers['grpc-status']], [200, code]);
+    t.match(headers['grpc-message'], message);
+  }
+  const [malformed, large] = await proxy.explanations();
+  t.strictSame([large.grpcStatus, malformed.grpcStatus], ['RESOURCE_EXHAUSTED', 'INTERNAL']);
 });

@@ -56,8 +56,9 @@ export interface ServerOwner<S, T> extends SessionOwner<S, T> {
    * A client has opened a stream with a malformed head, or one over the limits. It may be answered with `sendHead` and content, all
    * within this call: when it returns the stream is reset, and nothing more is told of it.
    * @param problem a number for describeH2Problem
+   * @param fields what there is of the head, up to the limits
    */
-  requestProblem(session: S, stream: Stream<T>, problem: number): void;
+  requestProblem(session: S, stream: Stream<T>, problem: number, fields: FieldList): void;
 }
 
 /** What the session of a client tells. */

@@ -118,7 +118,7 @@ export class ServerSession<T> extends Session<T> {
     stream.problem = problem;
     const tooLarge = isTooLarge(problem);
     if (tooLarge) stream.remoteDone = end;
-    this.owner.requestProblem(this, stream, problem);
+    this.owner.requestProblem(this, stream, problem, head.fields);
     if (!stream.closed) {
       const code = stream.localDone ? NO_ERROR : CALM;
       this.output.rstStream(stream.id, tooLarge ? code : PROTOCOL_ERROR);
