@@ -178,6 +178,8 @@ for (const told of [true, false]) {
     t.notMatch(sidecars[0].said(), /"level":"error"/);
     await load.goOn(1_000);
     await load.judge(t, seen);
+    // It lets go of what it shares at once then, and not when that has been idle for long enough.
+    outgoing.writeMesh('app.yaml', serviceYaml('app', []));
     await outgoing.idle();
   });
 }

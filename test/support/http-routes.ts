@@ -28,7 +28,7 @@ export interface Routes {
   readonly incoming: TestProxy;
   /** The clients' proxy of the multiplexed way. */
   readonly sharing: TestProxy;
-  /** Waits until nobody is connected any more: gauges at zero, descriptors where they were before the first client. */
+  /** Takes the endpoints away and waits until nobody is connected any more: gauges at zero, descriptors where they were at first. */
   idle(): Promise<void>;
 }
 
@@ -98,6 +98,9 @@ export async function startRoutes(
     incoming,
     sharing: sharedOut,
     async idle() {
+      // Connections to them are let go at once then, and not when they have been idle for long enough.
+      outgoing.writeMesh('app.yaml', serviceYaml('app', []));
+      outgoing.writeMesh('meshed.yaml', serviceYaml('meshed', []));
       for (const [index, proxy] of proxies.entries()) {
         await proxy.idle();
         // The connection that asked for the gauges may still be there.
