@@ -196,6 +196,7 @@ export class HttpAttempts
     if (fate === 'unprocessed') {
       // Who refuses one stream refuses others, and who ends one connection ends others: it is asked again when all were.
       exchange.tried = [...exchange.tried, endpoint];
+      exchange.undone = endpoint;
       // How many of its connections end that were of use is not the request's fault; there are only so many.
       if (session.draining && served > 0 && exchange.replays > 0) exchange.replays--;
     }
@@ -379,8 +380,14 @@ export class HttpAttempts
 
   private noEndpoint(exchange: Exchange, failure: DialFailure | undefined, nowMs: number): void {
     const { picker } = exchange.connection;
+    const { undone, tried } = exchange;
+    if (undone !== undefined && failure !== undefined) {
+      exchange.undone = undefined;
+      exchange.tried = tried.filter((endpoint) => endpoint !== undone);
+      return this.attempt(exchange, failure, nowMs);
+    }
     if (failure !== undefined || picker === undefined) return this.giveUp(exchange, failure);
-    if (exchange.tried.length === 0) return this.waiting.add(exchange, picker);
+    if (tried.length === 0) return this.waiting.add(exchange, picker);
     // A loss ended the way to the last one that could be reached: all are tried again, as often as losses are made good.
     exchange.tried = NO_ENDPOINTS;
     this.attempt(exchange, undefined, nowMs);

@@ -157,6 +157,8 @@ export abstract class Exchange {
   carrier: Carrier | undefined;
   /** Endpoints that could not be reached for it. */
   tried: readonly Endpoint[] = NO_ENDPOINTS;
+  /** Who of them has left it undone last, and may take it all the same where the others cannot be reached. */
+  undone: Endpoint | undefined;
   /** Times it was sent again. */
   replays = 0;
 
@@ -203,6 +205,7 @@ export abstract class Exchange {
     this.grpcStatus = -1;
     this.replayable = true;
     this.tried = NO_ENDPOINTS;
+    this.undone = undefined;
     this.series = counted ? this.clientSeries : undefined;
     this.series?.requested();
   }
