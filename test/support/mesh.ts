@@ -1,5 +1,5 @@
 /** Two pods with a sidecar each, captured by real iptables rules, for tests of the whole way. */
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -104,6 +104,9 @@ export function createMesh(t: Test, backend: 'nft' | 'legacy', proxyUid = PROXY_
   return { client, server };
 }
 
+/** Where the sidecars of a test know the mesh from. At its end endpoints go: so do connections to them at once, idle or not. */
+const resourcesOf = new WeakMap<Test, string[]>();
+
 /**
  * Starts a sidecar as the proxy's uid, from an up-to-date `dist/`, and waits until it is ready. When the test ends, before
  * its namespaces go, the sidecar must still run and every gauge of `HELD_GAUGES` return to zero; else the test fails.
@@ -119,7 +122,8 @@ export async function startSidecar(
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const mesh = join(folder, `${namespace.name}.d`);
   mkdirSync(mesh, { recursive: true });
-  writeFileSync(join(mesh, 'mesh.yaml'), options.resources ?? '');
+  const resources = join(mesh, 'mesh.yaml');
+  writeFileSync(resources, options.resources ?? '');
   const config = join(folder, `${namespace.name}.json`);
   const discovery = [{ source: 'file', path: options.discovery ?? mesh }];
   writeFileSync(config, JSON.stringify({ discovery, shutdown: { drainDelay: '0s' }, ...options.config }));
@@ -147,6 +151,9 @@ export async function startSidecar(
     },
     until: (what, condition) => poll(what, condition, () => text),
   };
+  const known = resourcesOf.get(t) ?? [];
+  resourcesOf.set(t, known);
+  known.push(resources);
   // A test of discovery that does not answer gets a sidecar that is never ready.
   const page = options.discovery === undefined ? 'ready' : 'live';
   await poll('the sidecar is ready', () => {
@@ -157,12 +164,17 @@ export async function startSidecar(
     try {
       if (child.exitCode !== null || child.signalCode !== null)
         throw new Error(`the sidecar is gone: ${text}`);
+      for (const file of known.splice(0)) withoutEndpoints(file);
       await released(scrape, () => text);
     } catch (error) {
       complaints.push(error);
     }
   });
   return sidecar;
+}
+
+function withoutEndpoints(file: string): void {
+  writeFileSync(file, readFileSync(file, 'utf8').replace(/^endpoints: .*/gm, 'endpoints: []'));
 }
 
 /** Waits until a sidecar holds nothing any more. @throws naming the gauges that are left */
