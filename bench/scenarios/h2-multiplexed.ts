@@ -7,7 +7,7 @@ import type { Case, OpenScenario, Scenario, Workshop } from '../harness/model.ts
 
 const MICROSECONDS = 1e6;
 /**
- * Whoever compiles while it runs has done so after some 40,000 requests, once per process: 0.3 s of CPU time that must be neither
+ * Whoever compiles while it runs has done so after some 40,000 requests, once per process: 0.5 s of CPU time that must be neither
  * in the cost of a request nor forgotten (README, measurements).
  */
 const WARM_UP_SECONDS = 4;
