@@ -140,15 +140,14 @@ export class HttpAttempts
     const nowMs = this.engine.nowMs();
     const detail = `${endpoint.address}: ${reason}`;
     endpoint.requestFailed(nowMs - exchange.attemptedMs, nowMs);
-    // What was sent of it is sent again.
-    exchange.replays++;
-    if (exchange.replayable) {
-      this.connections.poolOf(endpoint).metrics.replayed('unreached');
-      return this.dialFailed(exchange, endpoint, { errno: 0, detail, reason: 'connect' });
-    }
     this.detach(exchange, endpoint);
     exchange.decision?.attempted('not reached', detail);
-    this.owner.failed(exchange, 502, 'connect', `${detail}${TOO_LONG}`);
+    if (!exchange.replayable) return this.owner.failed(exchange, 502, 'connect', `${detail}${TOO_LONG}`);
+    this.connections.poolOf(endpoint).metrics.replayed('unreached');
+    // What was sent of it is sent again, however late it is: a proxy that is there says so at once.
+    exchange.replays++;
+    exchange.tried = [...exchange.tried, endpoint];
+    this.attempt(exchange, { errno: 0, detail, reason: 'connect' }, nowMs);
   }
 
   carried(exchange: Exchange, carrier: Http2Carrier): void {
