@@ -48,40 +48,44 @@ export async function startRoutes(
   const { port } = application;
   // An identity holds for every port of an address: the meshed way has an address of its own.
   const [listen, meshedListen] = ['127.0.0.1:0', '127.0.0.2:0'];
-  const incoming = await startTestProxy(t, {
-    ...settings,
-    identity: api.settings,
-    inbound: {
-      ports: [
-        { listen: meshedListen, port, policy: 'all-authenticated' },
-        { listen, port, policy: 'all-unauthenticated' },
-      ],
-    },
-  });
-  const [meshed, plain] = incoming.listeners;
-  const outgoing = await startTestProxy(t, {
-    ...settings,
-    identity: web.settings,
-    outbound: { ...listenerFor('app', 'meshed'), multiplex: false },
-    mesh: {
-      'app.yaml': yaml('app', application),
-      'meshed.yaml': yaml('meshed', meshed, api.spiffe),
-    },
-  });
   // What is shared stays open for a while: it has proxies of its own, so that the others become idle at once.
-  const sharedIn = await startTestProxy(t, {
-    ...settings,
-    identity: api.settings,
-    inbound: { ports: [{ listen: '127.0.0.3:0', port, policy: 'all-authenticated' }] },
-  });
-  const sharedOut = await startTestProxy(t, {
-    ...settings,
-    identity: web.settings,
-    outbound: listenerFor('shared'),
-    mesh: {
-      'shared.yaml': yaml('shared', sharedIn.listeners[0], api.spiffe),
-    },
-  });
+  const [incoming, sharedIn] = await Promise.all([
+    startTestProxy(t, {
+      ...settings,
+      identity: api.settings,
+      inbound: {
+        ports: [
+          { listen: meshedListen, port, policy: 'all-authenticated' },
+          { listen, port, policy: 'all-unauthenticated' },
+        ],
+      },
+    }),
+    startTestProxy(t, {
+      ...settings,
+      identity: api.settings,
+      inbound: { ports: [{ listen: '127.0.0.3:0', port, policy: 'all-authenticated' }] },
+    }),
+  ]);
+  const [meshed, plain] = incoming.listeners;
+  const [outgoing, sharedOut] = await Promise.all([
+    startTestProxy(t, {
+      ...settings,
+      identity: web.settings,
+      outbound: { ...listenerFor('app', 'meshed'), multiplex: false },
+      mesh: {
+        'app.yaml': yaml('app', application),
+        'meshed.yaml': yaml('meshed', meshed, api.spiffe),
+      },
+    }),
+    startTestProxy(t, {
+      ...settings,
+      identity: web.settings,
+      outbound: listenerFor('shared'),
+      mesh: {
+        'shared.yaml': yaml('shared', sharedIn.listeners[0], api.spiffe),
+      },
+    }),
+  ]);
   const proxies = [outgoing, incoming];
   const before = proxies.map((proxy) => proxy.descriptors());
   t.teardown(() => {
