@@ -160,22 +160,26 @@ async function sayAllAtOnce(t: Test, kind: 'http1' | 'http2', proxy: TestProxy):
   return Buffer.concat(await socket.toArray()).toString('latin1');
 }
 
-/** The length of all that comes until the end. */
+/** The length of all that comes until the end; -1 when it is cut. */
 async function lengthOf(tunnel: Duplex): Promise<number> {
   let length = 0;
   tunnel.on('data', (bytes: Buffer) => {
     length += bytes.length;
   });
   await once(tunnel, 'end');
-  return length;
+  return isReset(tunnel) ? -1 : length;
+}
+
+/** Node ends streams that were reset as well. */
+function isReset(tunnel: Duplex): boolean {
+  return 'rstCode' in tunnel && tunnel.rstCode !== 0;
 }
 
 /** How a tunnel ends that nobody writes to. */
 function howEnded(tunnel: Duplex): Promise<'whole' | 'broken'> {
   let isWhole = false;
   tunnel.resume().on('end', () => {
-    // Node ends streams that were reset as well.
-    isWhole = !('rstCode' in tunnel) || tunnel.rstCode === 0;
+    isWhole = !isReset(tunnel);
   });
   return new Promise((resolve) => tunnel.on('close', () => resolve(isWhole ? 'whole' : 'broken')));
 }
