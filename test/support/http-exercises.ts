@@ -18,10 +18,10 @@ const SOAK = process.env.FERRULE_SOAK === '1';
 const IN_FLIGHT = 100;
 
 /** Requests of the load of each client. */
-const LOAD = SOAK ? 40_000 : 2_000;
+const LOAD = SOAK ? 40_000 : 1_000;
 
 /** Requests of the pipeline; as many at once as its client may send before the first answer. */
-const PIPELINED = SOAK ? 20_000 : 1_000;
+const PIPELINED = SOAK ? 20_000 : 500;
 const AHEAD = 50;
 
 /** Requests that answer and ask in turns: how many at once, and how often each. */
