@@ -73,6 +73,8 @@ export class Http2Carrier implements Carrier {
   stream: UpstreamStream | undefined;
   /** Content that came and that the endpoint has not been told may come again, in bytes. */
   owed = 0;
+  /** It is in the queue of its connection. */
+  isWaiting = false;
   /** Bytes handed to the engine for the connection before the request. */
   handedBefore = 0;
 
@@ -90,10 +92,6 @@ export class Http2Carrier implements Carrier {
 
   get isReady(): boolean {
     return this.stream !== undefined;
-  }
-
-  get isWaiting(): boolean {
-    return !this.upstream.canCarry(this.exchange);
   }
 
   get served(): number {
@@ -167,7 +165,8 @@ export class Http2Upstream
     const carrier = this.spare.pop() ?? new Http2Carrier(this);
     carrier.exchange = exchange;
     carrier.owed = 0;
-    if (!this.canCarry(exchange)) this.queue.push(carrier);
+    carrier.isWaiting = !this.canCarry(exchange);
+    if (carrier.isWaiting) this.queue.push(carrier);
     return carrier;
   }
 
@@ -301,6 +300,7 @@ export class Http2Upstream
       const { exchange } = carrier;
       if (this.canCarry(exchange)) {
         queue.splice(at, 1);
+        carrier.isWaiting = false;
         if (exchange !== undefined) this.owner.carried(exchange, carrier);
       } else at++;
     }
