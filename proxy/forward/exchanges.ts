@@ -88,8 +88,8 @@ export class Exchanges implements AttemptsOwner, CallDeadlinesOwner {
   }
 
   overdue(exchange: Exchange): void {
-    const { dueMs, startedMs } = exchange;
-    const message = `the deadline of the call has passed, ${dueMs - startedMs} ms after it began (grpc-timeout)`;
+    const afterMs = exchange.decision?.deadlineMs;
+    const message = `the deadline of the call has passed, ${afterMs} ms after it began (grpc-timeout)`;
     this.failed(exchange, 504, 'response timeout', message);
   }
 

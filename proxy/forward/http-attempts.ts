@@ -136,14 +136,14 @@ export class HttpAttempts
     this.attempt(exchange, failure, nowMs);
   }
 
-  unreached(exchange: Exchange, endpoint: Endpoint, reason: string): void {
+  unreached(exchange: Exchange, { metrics }: Http2Upstream, endpoint: Endpoint, reason: string): void {
     const nowMs = this.engine.nowMs();
     const detail = `${endpoint.address}: ${reason}`;
     endpoint.requestFailed(nowMs - exchange.attemptedMs, nowMs);
     this.detach(exchange, endpoint);
     exchange.decision?.attempted('not reached', detail);
     if (!exchange.replayable) return this.owner.failed(exchange, 502, 'connect', `${detail}${TOO_LONG}`);
-    this.connections.poolOf(endpoint).metrics.replayed('unreached');
+    metrics.replayed('unreached');
     // What was sent of it is sent again, however late it is: a proxy that is there says so at once.
     exchange.replays++;
     exchange.tried = [...exchange.tried, endpoint];
@@ -158,15 +158,18 @@ export class HttpAttempts
     this.owner.endpointFailed(endpoint, code, reason, ours);
   }
 
-  turnedAway(exchange: Exchange, endpoint: Endpoint): void {
+  turnedAway(exchange: Exchange, { session }: Http2Upstream, endpoint: Endpoint): void {
     this.detach(exchange, endpoint);
-    const { refusesExtendedConnect } = this.connections.poolOf(endpoint);
     const why =
-      exchange.isExtendedConnect && refusesExtendedConnect
+      exchange.isExtendedConnect && session.isKnown && !session.takesExtendedConnect
         ? 'it takes no extended CONNECT (RFC 8441)'
         : 'its connection takes no more streams';
     exchange.decision?.attempted('not reached', `${endpoint.address}: ${why}`);
     this.attempt(exchange, undefined, this.engine.nowMs());
+  }
+
+  waitedTooLong(exchange: Exchange, { address }: Endpoint, afterMs: number): void {
+    this.owner.failed(exchange, 503, 'connect', `${address} took no more streams for ${afterMs / 1000} s`);
   }
 
   upstreamLost(

@@ -91,6 +91,11 @@ export class HttpConnections {
     for (const { authorities } of this.pools.values()) authorities?.sweep();
   }
 
+  /** Answers requests that wait for streams which do not come; about every ten seconds. */
+  endQueued(): void {
+    for (const { shared } of this.pools.values()) for (const upstream of [...shared]) upstream.endQueued();
+  }
+
   /** A new one for the exchange; or why there cannot be one. */
   open(pool: HttpPool, endpoint: Endpoint, exchange: Exchange, nowMs: number): HttpUpstream | DialFailure {
     const age = MAX_AGE_MS * (1 + AGE_JITTER * (2 * Math.random() - 1));

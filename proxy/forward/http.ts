@@ -95,8 +95,9 @@ export class HttpForward {
     this.exchanges.logUnderWay(this.underWay());
   }
 
-  /** Lets go of clients that never finish what they begin to say; about every ten seconds. */
+  /** Lets go of clients that never finish what they begin to say, and of requests that wait in vain; about every ten seconds. */
   endStuck(): void {
+    this.connections.endQueued();
     for (const client of this.clients) if (client instanceof Http2Client) client.endStuck();
   }
 

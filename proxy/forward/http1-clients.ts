@@ -12,7 +12,7 @@ import { canonicalPath } from '../http/path.ts';
 import { describeProblem, PROBLEM } from '../http/problems.ts';
 import { readRequestHead } from '../http/request.ts';
 import { CONNECTION, headRoom, WriteOptions, writeResponseHead } from '../http/write.ts';
-import { NO_BYTES, type ProxyConnection } from '../model/connection.ts';
+import { hostOf, NO_BYTES, type ProxyConnection } from '../model/connection.ts';
 import type { ClientSide } from '../model/exchange.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 import type { Exchanges } from './exchanges.ts';
@@ -45,7 +45,7 @@ export class Http1Clients implements ClientSide, RequestOwner {
   private readonly lineOptions = new LineOptions();
   private readonly fieldOptions = new FieldOptions();
   /** On their way to HTTP/2: nobody keeps them. */
-  private readonly head = new Head();
+  private readonly head = new Head(true);
   private readonly fields = new FieldList();
 
   constructor(engine: Engine, exchanges: Exchanges, owner: Http1ClientsOwner) {
@@ -135,8 +135,8 @@ export class Http1Clients implements ClientSide, RequestOwner {
   headFields(exchange: Http1Exchange): FieldList {
     const { head, fields, fieldOptions } = this;
     const [bytes, start, end] = this.heads.kept(exchange);
-    // It was read once, and written as it is to be sent: it cannot be wrong.
-    readRequestHead(head, bytes, start, end);
+    // It was read once, and written as it is to be sent; without what it says nothing may go out.
+    if (readRequestHead(head, bytes, start, end) !== end) throw new Error('a head of ours cannot be read');
     head.minor = exchange.minor;
     const endpoint = exchange.carrier?.endpoint;
     // A peer whose application speaks HTTP/2 is to pass it on as it comes.
@@ -175,6 +175,7 @@ export class Http1Clients implements ClientSide, RequestOwner {
     }
     if (method === METHOD.connect && status < 300) return this.writeHead(exchange, head, FRAMING.none);
     this.settleConnection(exchange, status);
+    if (exchange.isTunnel) exchange.refuseTunnel();
     // Towards HTTP/1.0 the end of the connection is the end of what has no length (RFC 9112 section 6.3).
     const endless = head.body === BODY.chunked || head.body === BODY.untilClose;
     writer.framed = endless && minor === 1;
@@ -319,11 +320,6 @@ function pathOf({ form, bytes, pathStart, pathEnd }: Head): Uint8Array | number 
   if (form !== 'origin' && form !== 'absolute') return null;
   const path = canonicalPath(bytes, pathStart, pathEnd);
   return path === 0 || path === -PROBLEM.pathEncodedSlash ? null : path;
-}
-
-/** The host of a request that names none, as those of HTTP/1.0; null when its client was not redirected either. */
-export function hostOf({ destination }: ProxyConnection): Uint8Array | null {
-  return destination === undefined ? null : Buffer.from(destination.toString(), 'latin1');
 }
 
 /** What is announced again: of a HEAD response that too which does not follow. */

@@ -73,6 +73,12 @@ export class Http1Exchange extends Exchange {
     return false;
   }
 
+  /** The endpoint answers as it would any other request. */
+  refuseTunnel(): void {
+    this.phase = 'answer';
+    this.requestBody.start(BODY.none, 0);
+  }
+
   /** Takes what a request's head says; nothing of the exchange before is left. */
   begin(head: Head, nowMs: number): void {
     this.beginWith(head.method, true, nowMs);

@@ -189,7 +189,10 @@ export class Http1Upstreams implements EndpointSide, ResponseOwner {
     exchange.responseStarted = true;
     upstream.writer.endsSide = true;
     this.owner.switched(exchange);
+    // With its head: nothing that is held ends it.
+    const { done } = exchange.requestBody;
     exchange.client.goOn(exchange);
+    if (done) upstream.writer.end(undefined);
     if (to > from) this.responseBytes(exchange, upstream, bytes, from, to);
   }
 

@@ -31,6 +31,9 @@ const MOST_RESETS = 300;
 /** Of those, so many a second are forgotten. nghttp2 forgets 33. */
 const RESETS_PER_SECOND = 20;
 
+/** How long a request waits for an endpoint that takes no streams, in ms: as long as nginx gives a server that is silent. */
+const QUEUED_MS = 60_000;
+
 type Session = ClientSession<Http2Carrier>;
 type UpstreamStream = Stream<Http2Carrier>;
 
@@ -53,7 +56,7 @@ export interface Http2UpstreamOwner {
   /** A connection has ended; see `SessionOwner.ended`. */
   sessionEnded(endpoint: Endpoint, code: number, reason: string, ours: boolean): void;
   /** The endpoint's proxy says that it could not reach its application. */
-  unreached(exchange: Exchange, endpoint: Endpoint, reason: string): void;
+  unreached(exchange: Exchange, upstream: Http2Upstream, endpoint: Endpoint, reason: string): void;
   /** Exchange and endpoint belong together no more. */
   detach(exchange: Exchange, endpoint: Endpoint | undefined): void;
   /** A request that waited for its connection can be sent. */
@@ -61,7 +64,9 @@ export interface Http2UpstreamOwner {
   /** Client and endpoint have agreed on another protocol, which they speak on the stream. */
   switched(exchange: Exchange): void;
   /** The connection takes fewer requests than wait for it, or none of this kind. */
-  turnedAway(exchange: Exchange, endpoint: Endpoint): void;
+  turnedAway(exchange: Exchange, upstream: Http2Upstream, endpoint: Endpoint): void;
+  /** A request has waited too long for a connection that takes none. */
+  waitedTooLong(exchange: Exchange, endpoint: Endpoint, afterMs: number): void;
 }
 
 /** A request on its stream. Used again for another one on the same connection. */
@@ -182,9 +187,10 @@ export class Http2Upstream
     const place = carrier as Http2Carrier;
     const { requestBody, keptBody, keptTrailers } = exchange;
     const isWhole = requestBody.done && keptBody.length === 0 && keptTrailers === undefined;
+    // Before the stream opens: a long head is handed over at once.
+    place.handedBefore = this.handed;
     const stream = session.open(place, exchange.client.headFields(exchange), isWhole);
     place.stream = stream;
-    place.handedBefore = this.handed;
     place.writer.begin(session, stream);
     if (exchange.replays > 0) sendAgain(exchange, place.writer);
   }
@@ -212,7 +218,7 @@ export class Http2Upstream
     const exchange = carrier?.exchange;
     if (carrier === undefined || exchange === undefined) return;
     const { client } = exchange;
-    if (this.keepMesh && (end || head.status === 502) && this.isUnreached(exchange, carrier, head)) return;
+    if (this.keepMesh && (end || head.status >= 500) && this.askElsewhere(exchange, carrier, head)) return;
     if (head.status < 200) return client.respondFields(exchange, head, false);
     this.owner.answered(exchange, carrier, head.status);
     exchange.responseBody.start(end ? BODY.none : BODY.untilClose, 0);
@@ -344,6 +350,16 @@ export class Http2Upstream
     this.retire();
   }
 
+  /** Answers requests that wait for streams which do not come; about every ten seconds. */
+  endQueued(): void {
+    const { endpoint, queue } = this;
+    // While it is being opened, that has a limit of its own.
+    if (this.upstreamStage !== 'ready' || endpoint === undefined || queue.length === 0) return;
+    const sinceMs = this.nowMs() - QUEUED_MS;
+    const late = queue.flatMap(({ exchange }) => exchange ?? []).filter((one) => one.attemptedMs <= sinceMs);
+    for (const exchange of late) this.owner.waitedTooLong(exchange, endpoint, QUEUED_MS);
+  }
+
   ended(_session: Session, code: number, reason: string, ours: boolean): void {
     if (this.endpoint !== undefined) this.owner.sessionEnded(this.endpoint, code, reason, ours);
     this.withdraw();
@@ -351,25 +367,30 @@ export class Http2Upstream
   }
 
   /** @returns whether the endpoint's proxy could not reach its application, and the request has gone elsewhere */
-  private isUnreached(exchange: Exchange, carrier: Http2Carrier, { fields }: H2Head): boolean {
+  private askElsewhere(exchange: Exchange, carrier: Http2Carrier, { fields }: H2Head): boolean {
     const { endpoint } = this;
     const { stream } = carrier;
     const reason = unprocessedReason(fields);
     if (reason === undefined || stream === undefined || endpoint === undefined) return false;
     this.reset(stream, H2_ERROR.cancel);
     this.recycle(carrier);
-    this.owner.unreached(exchange, endpoint, reason);
+    this.owner.unreached(exchange, this, endpoint, reason);
     return true;
   }
 
   /** Gives a stream up. */
   private reset(stream: UpstreamStream, code: number): void {
+    // One that has ended by itself is no reset to its server.
+    if (!stream.closed) this.countReset();
+    this.session.reset(stream, code);
+    if (this.resets >= MOST_RESETS) this.retire();
+  }
+
+  private countReset(): void {
     const nowMs = this.nowMs();
     const forgotten = ((nowMs - this.resetMs) / 1000) * RESETS_PER_SECOND;
     this.resets = Math.max(0, this.resets - forgotten) + 1;
     this.resetMs = nowMs;
-    this.session.reset(stream, code);
-    if (this.resets >= MOST_RESETS) this.retire();
   }
 
   /** Requests that wait are not to wait for the end of those that are under way: some last for hours. */
@@ -381,7 +402,7 @@ export class Http2Upstream
       const { exchange } = carrier;
       if (exchange === undefined || endpoint === undefined) continue;
       this.recycle(carrier);
-      if (!takesNone) this.owner.turnedAway(exchange, endpoint);
+      if (!takesNone) this.owner.turnedAway(exchange, this, endpoint);
       else
         this.owner.streamLost(
           exchange,

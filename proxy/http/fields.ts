@@ -9,7 +9,6 @@ export const MORE = 0;
 // Imported (and exported) bindings are loaded at every use, constants of this module are compiled in: that halves the time.
 const [tokens, values] = [TOKEN, VALUE];
 const { tab: TAB, lf: LF, cr: CR, space: SPACE, colon: COLON } = BYTE;
-const MOST_FIELDS = MAX_FIELDS;
 
 const NOTHING = new Uint8Array(0);
 
@@ -25,11 +24,18 @@ export class FieldIndex {
   end = 0;
   count = 0;
   /** Four per field: name start, name end, value start, value end (without whitespace around it). */
-  readonly fields = new Int32Array(4 * MAX_FIELDS);
+  readonly fields: Int32Array;
   /** FIELD numbers. */
-  readonly ids = new Uint8Array(MAX_FIELDS);
+  readonly ids: Uint8Array;
   /** 1: belongs to this hop or to the framing; it is not forwarded, and no later stage may act on it. */
-  readonly dropped = new Uint8Array(MAX_FIELDS);
+  readonly dropped: Uint8Array;
+
+  /** @param mostFields more are refused */
+  constructor(mostFields: number = MAX_FIELDS) {
+    this.fields = new Int32Array(4 * mostFields);
+    this.ids = new Uint8Array(mostFields);
+    this.dropped = new Uint8Array(mostFields);
+  }
 
   /** Makes `bytes` what offsets point into. Returns a view of them, made anew only for other bytes than the last time. */
   attach(bytes: Uint8Array): DataView {
@@ -64,6 +70,7 @@ export class FieldIndex {
  */
 export function readFields(index: FieldIndex, bytes: Uint8Array, from: number, limit: number): number {
   const { fields, ids, dropped } = index;
+  const mostFields = ids.length;
   const view = index.attach(bytes);
   index.fieldsStart = from;
   let count = 0;
@@ -72,7 +79,7 @@ export function readFields(index: FieldIndex, bytes: Uint8Array, from: number, l
     while (at < limit && tokens[bytes[at]] !== 0) at++;
     if (at === limit) return MORE;
     if (bytes[at] !== COLON || nameStart === at) return lastLine(index, count, nameStart, at, limit);
-    if (count === MOST_FIELDS) return -PROBLEM.tooManyFields;
+    if (count === mostFields) return -PROBLEM.tooManyFields;
     const slot = 4 * count;
     fields[slot] = nameStart;
     fields[slot + 1] = at;

@@ -6,6 +6,10 @@
  */
 import { FieldIndex } from './fields.ts';
 import { METHOD } from './names.ts';
+import { MAX_FIELDS, MAX_HEAD_BYTES, MAX_OWN_FIELDS } from './problems.ts';
+
+/** More than any head of ours has, in bytes, where the one that came was within its limit. */
+const OWN_HEAD_BYTES = 2 * MAX_HEAD_BYTES;
 
 /** How a message says where its body ends. */
 export const FRAMING = { none: 0, length: 1, chunked: 2 } as const;
@@ -28,6 +32,8 @@ export const PROTOCOL = { none: 0, websocket: 1, h2c: 2, other: 3 } as const;
 export class Head extends FieldIndex {
   /** Set by the owner, kept by `reset`: `l5d-*` fields come from a peer that may send them, and are forwarded. */
   keepMesh = false;
+  /** How long it may be. */
+  readonly mostBytes: number;
   /** Of the start line; an empty line before it is left out. */
   start = 0;
   /** How long it was when it was given up, in bytes; for describeProblem. */
@@ -80,6 +86,12 @@ export class Head extends FieldIndex {
   teTrailers = false;
   /** `timeout` of a Keep-Alive field, -1: none. */
   keepAliveTimeoutMs = -1;
+
+  /** @param isOurs what is read into it has been written here: with what was added it may be longer than what others may send */
+  constructor(isOurs = false) {
+    super(isOurs ? MAX_FIELDS + MAX_OWN_FIELDS : MAX_FIELDS);
+    this.mostBytes = isOurs ? OWN_HEAD_BYTES : MAX_HEAD_BYTES;
+  }
 
   /** Back to the values above, for a head at `start` of `bytes`. */
   reset(bytes: Uint8Array, start: number): void {

@@ -9,6 +9,9 @@ export const MAX_HEAD_BYTES = 65_536;
 /** Most fields of a head, and of a trailer section; both directions. */
 export const MAX_FIELDS = 256;
 
+/** Most fields that this proxy adds to a head, with those a start line becomes in HTTP/2. */
+export const MAX_OWN_FIELDS = 16;
+
 /** Most options in the Connection fields of a head: each is compared with every field, and honest ones name one to three. */
 export const MAX_CONNECTION_OPTIONS = 64;
 

@@ -5,7 +5,7 @@ import { lineEnd, MORE, readFields } from './fields.ts';
 import { BODY, FRAMING, type Head } from './head.ts';
 import { readHopFields } from './hop.ts';
 import { FIELD, METHOD, methodId } from './names.ts';
-import { MAX_HEAD_BYTES, PROBLEM } from './problems.ts';
+import { PROBLEM } from './problems.ts';
 import { giveUp, readVersion, VERSION_BYTES } from './start-line.ts';
 
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
@@ -31,7 +31,7 @@ export function readRequestHead(head: Head, bytes: Uint8Array, from: number, to:
     if (start <= 0) return start;
   }
   head.reset(bytes, start);
-  const limit = Math.min(to, start + MAX_HEAD_BYTES);
+  const limit = Math.min(to, start + head.mostBytes);
   const lineStop = readRequestLine(head, bytes, start, limit);
   const end = lineStop > 0 ? readFields(head, bytes, lineStop, limit) : lineStop;
   if (end <= 0) return end === MORE ? giveUp(head, to) : end;

@@ -4,7 +4,7 @@ import { lineEnd, MORE, readFields } from './fields.ts';
 import { BODY, FRAMING, type Head } from './head.ts';
 import { readHopFields } from './hop.ts';
 import { METHOD } from './names.ts';
-import { MAX_HEAD_BYTES, PROBLEM } from './problems.ts';
+import { PROBLEM } from './problems.ts';
 import { giveUp, readVersion, VERSION_BYTES } from './start-line.ts';
 
 /**
@@ -21,7 +21,7 @@ export function readResponseHead(
 ): number {
   head.reset(bytes, from);
   head.method = method;
-  const limit = Math.min(to, from + MAX_HEAD_BYTES);
+  const limit = Math.min(to, from + head.mostBytes);
   const lineStop = readStatusLine(head, bytes, from, limit);
   const end = lineStop > 0 ? readFields(head, bytes, lineStop, limit) : lineStop;
   if (end <= 0) return end === MORE ? giveUp(head, to) : end;

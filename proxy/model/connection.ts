@@ -165,3 +165,8 @@ export function joined(before: Uint8Array, bytes: Uint8Array): Uint8Array {
   whole.set(bytes, before.length);
   return whole;
 }
+
+/** The host of a request that names none, as those of HTTP/1.0; null when its client was not redirected either. */
+export function hostOf({ destination }: ProxyConnection): Uint8Array | null {
+  return destination === undefined ? null : Buffer.from(destination.toString(), 'latin1');
+}

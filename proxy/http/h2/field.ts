@@ -4,7 +4,7 @@
  */
 import { BYTE, equalsFolded, isBlank, LOWER, latin1, TOKEN, VALUE } from '../bytes.ts';
 import { FIELD, fieldId } from '../names.ts';
-import { MAX_FIELDS, MAX_HEAD_BYTES } from '../problems.ts';
+import { MAX_FIELDS, MAX_HEAD_BYTES, MAX_OWN_FIELDS } from '../problems.ts';
 import { STATIC_TABLE } from './static-table.ts';
 
 const { colon: COLON } = BYTE;
@@ -169,10 +169,13 @@ export class Field {
 }
 
 /** Most fields of a message: what HTTP/1 allows must fit, since sidecars carry it this way, with the start line as fields and their own. */
-export const MAX_LIST_FIELDS: number = MAX_FIELDS + 16;
+export const MAX_LIST_FIELDS: number = MAX_FIELDS + MAX_OWN_FIELDS;
 
 /** The most that `FieldList.size` may be, in bytes: as much as HTTP/1 allows, whose heads do not count 32 for each field. */
 export const MAX_LIST_BYTES: number = MAX_HEAD_BYTES + FIELD_OVERHEAD * MAX_LIST_FIELDS;
+
+/** What a list without fields may keep in memory, in bytes: nearly every head. Idle connections have many lists. */
+const MOST_KEPT_BYTES = 4096;
 
 /** The fields of one message in order. Reused: its owner clears it. */
 export class FieldList {
@@ -182,8 +185,9 @@ export class FieldList {
   /** Sum of Field.size, in bytes (RFC 9113 section 6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE). */
   size = 0;
 
-  /** Forgets all fields; the array keeps its room, and what was in it until it is overwritten. */
+  /** Forgets all fields. The array keeps its room, and what was in it until it is overwritten, unless that is much. */
   clear(): void {
+    if (this.size > MOST_KEPT_BYTES) this.items.length = 0;
     this.count = 0;
     this.size = 0;
   }
