@@ -59,7 +59,7 @@ const statics = STATIC_FIELDS;
 const [mostFields, mostBytes] = [MAX_LIST_FIELDS, MAX_LIST_BYTES];
 
 /** What SETTINGS_HEADER_TABLE_SIZE is until it is said otherwise, in bytes (RFC 9113 section 6.5.2). */
-export const DEFAULT_TABLE_SIZE = 4096;
+const DEFAULT_TABLE_SIZE = 4096;
 
 const LAST_STATIC = STATIC_FIELDS.length - 1;
 const FIRST_DYNAMIC = STATIC_FIELDS.length;

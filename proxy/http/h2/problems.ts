@@ -42,7 +42,7 @@ export const H2_PROBLEM = {
 } as const;
 
 /** Added to the PROBLEM numbers of paths. */
-export const PATH_PROBLEMS = 100;
+const PATH_PROBLEMS = 100;
 
 const TEXTS: Readonly<Record<number, string>> = {
   [H2_PROBLEM.fieldsTooLarge]: `the header fields are longer than ${MAX_LIST_BYTES} bytes, 32 for each included`,
