@@ -24,6 +24,8 @@ export interface FakeSocket {
   ending: 'no' | 'close' | 'reset';
   /** Its deadline in ms; 0: none. */
   deadlineMs: number;
+  /** Our half has ended. */
+  isShut: boolean;
 }
 
 /** What the forwarder uses of an engine. */
@@ -50,7 +52,7 @@ export class FakeEngine {
   accept(): number {
     const id = this.nextId++;
     const state = { pending: new Uint8Array(0), written: 0, paused: true, linked: 0, blocked: false };
-    this.sockets.set(id, { id, ...state, ending: 'no', deadlineMs: 0 });
+    this.sockets.set(id, { id, ...state, ending: 'no', deadlineMs: 0, isShut: false });
     return id;
   }
 
@@ -108,6 +110,10 @@ export class FakeEngine {
   close(id: number): void {
     const socket = this.sockets.get(id);
     if (socket?.ending === 'no') socket.ending = 'close';
+  }
+
+  shutdown(id: number): void {
+    this.change(id, { isShut: true });
   }
 
   reset(id: number): void {
