@@ -215,6 +215,24 @@ t.test('a WebSocket handshake that is answered like another request', async (t) 
   }
 });
 
+t.test('… whose client ends its half is not waited for as if there were a tunnel', async (t) => {
+  const rig = new Rig({});
+  const client = rig.accept('http1');
+  rig.say(client, HANDSHAKE);
+  rig.dial();
+  const { engine, http, upstream } = rig;
+  rig.reply(upstream, 'HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\npage');
+  const socket = engine.sockets.get(client.client)!;
+  const before = socket.deadlineMs;
+  engine.batch(() => http.clientEnd(client));
+  t.ok(socket.deadlineMs > 0 && socket.deadlineMs < before, `${socket.deadlineMs} ms after ${before} ms`);
+  engine.batch(() => http.timedOut(client));
+  t.equal(socket.ending, 'close');
+  t.equal(rig.inFlight, 0);
+  engine.batch(() => http.clientGone(client, 0));
+  t.equal(rig.decisions[0].outcome, 'client left');
+});
+
 t.test('a client that ends its half of a tunnel at once ends that of the endpoint', async (t) => {
   for (const isAtOnce of [true, false]) {
     const rig = new Rig({ protocol: 'http1' });
