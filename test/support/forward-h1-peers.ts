@@ -13,6 +13,7 @@ import {
   type ClientPeer,
   checkBody,
   OWN_FIELD,
+  PADDING_NAME,
   parsePath,
   type ServerPeer,
   type Service,
@@ -117,6 +118,7 @@ export class H1ClientPeer extends H1Peer implements ClientPeer {
     call.sentEnd = call.length === 0;
     this.say(`${call.method} ${call.path} HTTP/1.1\r\nHost: app\r\n`);
     if (call.length > 0) this.say(`${this.framing(call.length, call.hasTrailers)}\r\n`);
+    if (call.padding) this.say(`${PADDING_NAME}: ${'~'.repeat(call.padding)}\r\n`);
     this.say('\r\n');
   }
 
@@ -208,6 +210,9 @@ export class H1ServerPeer extends H1Peer implements ServerPeer {
     if (this.head.find(Buffer.from(OWN_FIELD[0])) < 0)
       throw new Error(`a request comes without ${OWN_FIELD[0]}`);
     this.current = parsePath(Buffer.from(bytes.subarray(pathStart, pathEnd)).toString('latin1'));
+    const at = 4 * this.head.find(Buffer.from(PADDING_NAME));
+    const padding = at < 0 ? 0 : this.head.fields[at + 3] - this.head.fields[at + 2];
+    if (padding !== this.current.padding) throw new Error(`a request comes with ${padding} bytes of padding`);
     this.services.push(this.current);
   }
 

@@ -9,8 +9,8 @@ import { ServerSession } from '../../proxy/http/h2/server-session.ts';
 import type { Session } from '../../proxy/http/h2/session.ts';
 import type { Stream } from '../../proxy/http/h2/stream.ts';
 import type { Call, ClientPeer, ServerPeer, Service } from './forward-peers.ts';
-import { answered, bodyBytes, checkBody, OWN_FIELD, parsePath } from './forward-peers.ts';
-import { goAway, join, plainFields, settings } from './h2.ts';
+import { answered, bodyBytes, checkBody, OWN_FIELD, PADDING_NAME, parsePath } from './forward-peers.ts';
+import { goAway, join, type PlainField, plainFields, settings } from './h2.ts';
 import { listOf } from './h2-session.ts';
 
 /** What both ends have in common. */
@@ -108,16 +108,17 @@ export class H2ClientPeer
   }
 
   ask(call: Call): void {
-    const fields = listOf([
+    const fields: PlainField[] = [
       [':method', call.method],
       [':scheme', 'http'],
       [':authority', 'app'],
       [':path', call.path],
-    ]);
+    ];
+    if (call.padding) fields.push([PADDING_NAME, '~'.repeat(call.padding)]);
     const record: ClientCall = call;
     this.calls.push(record);
     record.sentEnd = call.length === 0;
-    record.stream = this.session.open(record, fields, record.sentEnd);
+    record.stream = this.session.open(record, listOf(fields), record.sentEnd);
     this.session.flush();
   }
 
@@ -194,7 +195,7 @@ export class H2ServerPeer
     const first = undone[0]?.stream;
     if (first === undefined || undone.some(({ headSent, over }) => headSent || over)) return;
     this.lastServed = Math.min(this.lastServed, first.id - 2);
-    for (const service of undone) service.over = true;
+    for (const service of undone) service.over = service.undone = true;
     this.toProxy = join(this.toProxy, goAway(this.lastServed, H2_ERROR.noError));
   }
 
@@ -228,6 +229,7 @@ export class H2ServerPeer
   fail(service: StreamService, code: number): void {
     if (service.stream === undefined || service.over) return;
     service.over = true;
+    service.undone = code === H2_ERROR.refusedStream;
     this.session.reset(service.stream, code);
     this.session.flush();
   }
@@ -239,11 +241,13 @@ export class H2ServerPeer
     end: boolean,
   ): void {
     const service: StreamService = parsePath(Buffer.from(head.path!.value).toString('latin1'));
-    if (!plainFields(head.fields).some(([name, value]) => name === OWN_FIELD[0] && value === OWN_FIELD[1])) {
+    const fields = new Map(plainFields(head.fields));
+    if (fields.get(OWN_FIELD[0]) !== OWN_FIELD[1])
       throw new Error(`request ${service.id} comes without ${OWN_FIELD[0]}`);
-    }
+    if ((fields.get(PADDING_NAME) ?? '').length !== service.padding)
+      throw new Error(`request ${service.id} comes with another padding`);
     service.stream = stream;
-    service.over = stream.id > this.lastServed;
+    service.over = service.undone = stream.id > this.lastServed;
     stream.user = service;
     this.services.push(service);
     if (end) this.complete(service);

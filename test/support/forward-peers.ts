@@ -11,6 +11,8 @@ export interface Call {
   readonly hasTrailers: boolean;
   /** Of the response's body, in bytes. */
   readonly responseLength: number;
+  /** Of a field that makes the head of the request longer, in bytes. */
+  readonly padding?: number;
   sent: number;
   sentEnd: boolean;
   /** Bytes of the response, and those that were not consumed yet. */
@@ -28,6 +30,8 @@ export interface Service {
   /** Of the response's body, in bytes. */
   readonly length: number;
   readonly hasTrailers: boolean;
+  /** See `Call`. */
+  readonly padding: number;
   requestDone: boolean;
   got: number;
   held: number;
@@ -35,6 +39,8 @@ export interface Service {
   sent: number;
   /** It is answered, or was given up. */
   over: boolean;
+  /** The client is told that nothing was done for it. */
+  undone: boolean;
 }
 
 /** One end of a connection. */
@@ -81,9 +87,18 @@ export interface ServerPeer extends Peer {
 /** What the proxy adds to every request. */
 export const OWN_FIELD = ['l5d-client-id', 'web.test'] as const;
 
+/** The field that makes heads longer. */
+export const PADDING_NAME = 'x-padding';
+
 /** The path of a request with such bodies. */
-export function pathOf(id: number, requestLength: number, length: number, hasTrailers: boolean): string {
-  return `/${id}/${requestLength}/${length}/${hasTrailers ? 1 : 0}`;
+export function pathOf(
+  id: number,
+  requestLength: number,
+  length: number,
+  hasTrailers: boolean,
+  padding = 0,
+): string {
+  return `/${id}/${requestLength}/${length}/${hasTrailers ? 1 : 0}/${padding}`;
 }
 
 /** The response has ended as it should: the proxy's own answers are as long as they are. */
@@ -96,9 +111,9 @@ export function answered(call: Call): void {
 
 /** What its server has to do. */
 export function parsePath(path: string): Service {
-  const [id, requestLength, length, trailers] = path.slice(1).split('/').map(Number);
-  const state = { requestDone: false, got: 0, held: 0, headSent: false, sent: 0, over: false };
-  return { id, requestLength, length, hasTrailers: trailers === 1, ...state };
+  const [id, requestLength, length, trailers, padding] = path.slice(1).split('/').map(Number);
+  const state = { requestDone: false, got: 0, held: 0, headSent: false, sent: 0, over: false, undone: false };
+  return { id, requestLength, length, hasTrailers: trailers === 1, padding, ...state };
 }
 
 /** Longest bodies, in bytes: beyond what windows and queues take at once. */

@@ -51,6 +51,7 @@ export class World {
   readonly servers = new Map<number, ServerPeer>();
   readonly upstreams = new Map<number, AnyUpstream>();
   readonly gone: Endpoint[] = [];
+  private readonly everyServer: ServerPeer[] = [];
   endpoints: Endpoint[];
   /** Servers misbehave, connections are lost, endpoints come and go. */
   isRough = true;
@@ -129,6 +130,14 @@ export class World {
   /** Calls whose client waits in vain. */
   hanging(): Call[] {
     return this.calls.filter(({ outcome }) => outcome === undefined);
+  }
+
+  /** Calls that must not be sent twice, and that more than one server has to do something for. */
+  repeated(): Call[] {
+    const times = this.calls.map(() => 0);
+    for (const { services } of this.everyServer)
+      for (const { id, undone } of services) if (!undone) times[id]++;
+    return this.calls.filter(({ id, method }) => method === 'POST' && times[id] > 1);
   }
 
   private get clock(): () => number {
@@ -238,9 +247,10 @@ export class World {
     const length = method === 'GET' ? 0 : this.bodyLength();
     const hasTrailers = this.pick(5) === 0 && length > 0;
     const responseLength = this.bodyLength();
-    const path = pathOf(id, length, responseLength, this.pick(4) === 0);
+    const padding = this.anyOf([0, 0, 0, 0, 0, 0, 0, 20_000, 50_000])!;
+    const path = pathOf(id, length, responseLength, this.pick(4) === 0, padding);
     const state = { sent: 0, sentEnd: false, got: 0, held: 0, status: 0, outcome: undefined };
-    const call: Call = { id, method, path, length, hasTrailers, responseLength, ...state };
+    const call: Call = { id, method, path, length, hasTrailers, responseLength, padding, ...state };
     this.calls.push(call);
     peer.ask(call);
   }
@@ -338,7 +348,9 @@ export class World {
     const upstream = id === undefined ? undefined : this.upstreams.get(id);
     if (id === undefined || upstream === undefined) return;
     if (this.isRough && this.pick(6) === 0) return this.close(id, ECONNREFUSED);
-    this.servers.set(id, this.cast.server(this.clock));
+    const server = this.cast.server(this.clock);
+    this.servers.set(id, server);
+    this.everyServer.push(server);
     this.events.push(() => this.http.upstreamConnected(upstream, 100));
   }
 

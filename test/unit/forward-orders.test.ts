@@ -20,6 +20,8 @@ function play(seed: number, cast: Cast): string | undefined {
   if (hanging.length > 0) return `these hang: ${hanging.map(describe).join(', ')}`;
   const unanswered = world.ask();
   if (unanswered.length > 0) return `these are not answered: ${unanswered.map(describe).join(', ')}`;
+  const repeated = world.repeated();
+  if (repeated.length > 0) return `these were sent twice: ${repeated.map(describe).join(', ')}`;
   world.leave();
   for (const { figures } of [...world.endpoints, ...world.gone]) {
     const { inFlight } = figures.requests;
