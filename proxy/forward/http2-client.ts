@@ -110,7 +110,7 @@ export class Http2Client
     session.receive(held, 0, held.length);
     this.watch();
     if (connection.clientEnded) this.clientEnded();
-    else this.engine.resume(socket);
+    else this.engine.resume(socket, true);
   }
 
   /** It will send no more, and nothing that it must say can follow: nobody is there any more. */

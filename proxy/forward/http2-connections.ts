@@ -89,7 +89,7 @@ export class Http2Connections {
     const { endpoint, upstream: socket } = upstream;
     if (endpoint === undefined) return;
     this.engine.count(socket, endpoint.series.readSlot, endpoint.series.writeSlot);
-    this.engine.resume(socket);
+    this.engine.resume(socket, true);
     upstream.ready();
   }
 }

@@ -129,10 +129,11 @@ void Engine::readForTypeScript(Connection& connection) {
   // What came right behind a body must be known before TypeScript takes the connection for one that waits.
   bool behind = connection.passing > 0;
   if (behind && !passOn(connection)) return;
+  const size_t most = connection.shared ? SHARED_READ_BYTES : READ_BYTES;
   for (; connection.readable && !connection.paused && !connection.readEnded; behind = false) {
     if (!behind && isHeldBack(connection)) return heldBack(connection);
     if (!roomForEvents() || slabUsed_ + READ_ROOM > SLAB_RECEIVE_BYTES) return makeReady(connection);
-    const ssize_t length = readSome(connection, buffers_.slab + slabUsed_, READ_BYTES);
+    const ssize_t length = readSome(connection, buffers_.slab + slabUsed_, most);
     if (length == 0) return endOfStream(connection);
     if (length == -EAGAIN) continue;
     if (length < 0) {
@@ -141,7 +142,7 @@ void Engine::readForTypeScript(Connection& connection) {
     emit(Event::data, connection.id(), int32_t(slabUsed_), int32_t(length));
     slabUsed_ += (size_t(length) + 7) & ~size_t(7);
     // Sealed bytes are fewer when opened: there a read was full when it left something in the socket.
-    const bool full = size_t(length) >= READ_BYTES || (connection.tls != nullptr && connection.readable);
+    const bool full = size_t(length) >= most || (connection.tls != nullptr && connection.readable);
     if (full) return makeReady(connection);
   }
 }

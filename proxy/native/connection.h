@@ -84,6 +84,7 @@ struct Connection {
   bool watchesWrite = false;  // EPOLLOUT is registered
 
   bool paused = true;        // TypeScript does not want data
+  bool shared = false;       // by many streams: more is read at a time
   bool readEnded = false;    // end of stream seen
   bool endReported = false;  // … and told
   bool shutWanted = false;   // end our side once the queue is out

@@ -70,8 +70,12 @@ constexpr size_t SLAB_BYTES = 4 << 20;
 // One read towards TypeScript: 16 KB is a TLS record and more than nearly every HTTP head.
 constexpr size_t READ_BYTES = 16 * 1024;
 
+// … of a connection that many streams share: what the window of one lets come at once (RFC 9113 section 6.9.2), since bulk costs
+// calls, and those behind it wait as long either way.
+constexpr size_t SHARED_READ_BYTES = 64 * 1024;
+
 // What one read needs: opened, a record that had begun before comes on top of it.
-constexpr size_t READ_ROOM = READ_BYTES + RECORD_MAX_BYTES;
+constexpr size_t READ_ROOM = SHARED_READ_BYTES + RECORD_MAX_BYTES;
 static_assert(READ_ROOM >= TlsHandshake::REPORT_BYTES);
 
 // A peer that does not read: others stop feeding it above 64 KB (a typical socket buffer more), and go on below 16 KB.

@@ -276,8 +276,9 @@ export class Engine {
     this.add(OPERATION.pause, id, 0, 0);
   }
 
-  resume(id: ConnectionId): void {
-    this.add(OPERATION.resume, id, 0, 0);
+  /** Reads on. `shared`, from now on: it carries many streams, and up to 64 KB are read at a time instead of 16. */
+  resume(id: ConnectionId, shared: boolean = false): void {
+    this.add(OPERATION.resume, id, shared ? 1 : 0, 0);
   }
 
   /** Stops reading from `id` while more than 64 KB wait to be sent to `other`; 0 undoes it. */

@@ -47,6 +47,7 @@ void Engine::execute(const int32_t* record) {
       return;
     case Operation::resume:
       connection.paused = false;
+      if (a == 1) connection.shared = true;
       return makeReady(connection);
     case Operation::link:
       return link(connection, a);
