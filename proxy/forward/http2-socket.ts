@@ -32,10 +32,11 @@ export abstract class Http2Socket<S extends Session<unknown>> {
     this.engine.atEnd(this.flush);
   }
 
-  send(_session: S, bytes: Uint8Array, from: number, to: number): void {
+  send(_session: S, bytes: Uint8Array, from: number, to: number, stay: boolean): void {
     const { engine, socket } = this;
     this.handed += to - from;
-    // Copied, also when it could be sent from where it is: what follows each other there is one send, and one record of TLS.
+    if (stay && bytes === engine.slab) return engine.sendRange(socket, from, to - from);
+    // Copied: what follows each other there is one send, and one record of TLS.
     engine.send(socket, bytes.subarray(from, to));
   }
 

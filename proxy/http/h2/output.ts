@@ -12,6 +12,7 @@ import {
   writeSetting,
   writeUint32,
 } from './frames.ts';
+import { headerRoom } from './header-room.ts';
 import type { HpackEncoder } from './hpack-encoder.ts';
 import { copyWords, viewOf } from './ranges.ts';
 
@@ -44,8 +45,8 @@ const spare: Block[] = [];
 export interface OutputSink {
   /** There is something to send, and `flush` should be called soon. */
   outputReady(): void;
-  /** Takes bytes that hold until this returns. */
-  send(bytes: Uint8Array, from: number, to: number): void;
+  /** Takes bytes that hold until this returns; `stay`: they are received ones, and hold as long as those. */
+  send(bytes: Uint8Array, from: number, to: number, stay: boolean): void;
 }
 
 /** Frames that are to be sent, in order. */
@@ -64,7 +65,7 @@ export class Output {
     if (block === undefined) return;
     this.block = undefined;
     this.used = 0;
-    if (used > 0) this.sink.send(block.bytes, 0, used);
+    if (used > 0) this.sink.send(block.bytes, 0, used, false);
     if (spare.length < MOST_SPARE) spare.push(block);
   }
 
@@ -94,17 +95,29 @@ export class Output {
   data(stream: number, bytes: Uint8Array, from: number, to: number, end: boolean): void {
     const length = to - from;
     const passed = length >= LEAST_PASSED;
+    if (passed && from === headerRoom.end && bytes === headerRoom.bytes)
+      return this.dataInPlace(stream, from, to, end);
     const { bytes: buffer, view } = this.reserve(HEADER_BYTES + (passed ? 0 : length));
     const at = writeFrameHeader(buffer, this.used, length, DATA, end ? END_STREAM : 0, stream);
     if (passed) {
       this.used = at;
       this.spill();
-      this.sink.send(bytes, from, to);
+      this.sink.send(bytes, from, to, false);
       return;
     }
     if (length <= MOST_LOOPED) copyWords(viewOf(bytes), from, to, view, at);
     else buffer.set(bytes.subarray(from, to), at);
     this.used = at + length;
+  }
+
+  /** The same for content that is told just now: its header takes the place of the one it came with. */
+  private dataInPlace(stream: number, from: number, to: number, end: boolean): void {
+    const { bytes } = headerRoom;
+    headerRoom.end = -1;
+    this.spill();
+    const start = from - HEADER_BYTES;
+    writeFrameHeader(bytes, start, to - from, DATA, end ? END_STREAM : 0, stream);
+    this.sink.send(bytes, start, to, true);
   }
 
   /** A WINDOW_UPDATE frame; of the connection for stream 0. */
@@ -175,7 +188,7 @@ export class Output {
   private spill(): void {
     const { block, used } = this;
     this.used = 0;
-    if (block !== undefined && used > 0) this.sink.send(block.bytes, 0, used);
+    if (block !== undefined && used > 0) this.sink.send(block.bytes, 0, used, false);
   }
 
   /** Frames of the least size that a peer may limit them to: nobody minds, for heads this long. */
@@ -195,7 +208,7 @@ export class Output {
       const { bytes: buffer } = this.reserve(HEADER_BYTES);
       this.used = writeFrameHeader(buffer, this.used, to - from, type, end, stream);
       this.spill();
-      this.sink.send(block, from, to);
+      this.sink.send(block, from, to, false);
     }
   }
 }

@@ -41,8 +41,8 @@ export interface SessionOwner<S, T> {
 
   /** There is something to send: call `flush` at the end of the batch. Not called again before that. */
   outputReady(session: S): void;
-  /** Send these bytes. They hold until this returns; or longer when they are from a buffer the owner gave to `sendData`. */
-  send(session: S, bytes: Uint8Array, from: number, to: number): void;
+  /** Send these bytes, which hold until this returns; `stay`: they are received ones, and hold as long as those. */
+  send(session: S, bytes: Uint8Array, from: number, to: number, stay: boolean): void;
 }
 
 /** What the session of a server tells. */

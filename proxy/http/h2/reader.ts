@@ -1,9 +1,11 @@
 /** From bytes in any pieces to frames (RFC 9113 section 4.1). Content is passed on as it comes; other frames are gathered whole. */
 import { FLAG, FRAME_HEADER_BYTES, PREFACE, readUint31 } from './frames.ts';
+import { headerRoom } from './header-room.ts';
 
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
 const HEADER_BYTES = FRAME_HEADER_BYTES;
 const PADDED = FLAG.padded;
+const room = headerRoom;
 
 /** What comes next. */
 const PHASE = {
@@ -76,7 +78,8 @@ export class FrameReader {
     let at = from;
     while (at < to) {
       if (this.phase === HEADER) {
-        if (this.heldBytes === 0 && to - at >= HEADER_BYTES) {
+        const isHere = this.heldBytes === 0 && to - at >= HEADER_BYTES;
+        if (isHere) {
           this.readHeader(bytes, at);
           at += HEADER_BYTES;
         } else {
@@ -84,7 +87,7 @@ export class FrameReader {
           if (this.heldBytes < HEADER_BYTES) return;
           this.readHeader(this.released(), 0);
         }
-        at = this.begin(bytes, at, to);
+        at = this.begin(bytes, at, to, isHere);
       } else at = this.step(bytes, at, to);
       if (at < 0) return;
     }
@@ -104,15 +107,22 @@ export class FrameReader {
     this.stream = readUint31(bytes, at + 5);
   }
 
-  /** Takes what there is of the payload of a frame whose header was read. @returns where it ended, -1: nothing more is read */
-  private begin(bytes: Uint8Array, at: number, to: number): number {
+  /**
+   * Takes what there is of the payload of a frame whose header was read, from right before it if that `isHere`.
+   * @returns where it ended, -1: nothing more is read
+   */
+  private begin(bytes: Uint8Array, at: number, to: number, isHere: boolean): number {
     const take = this.sink.frameBegins();
     const stop = at + this.length;
     // Nearly all frames are there as a whole: no more need be known of them.
     if (stop <= to && take === WHOLE) return this.sink.frame(bytes, at, stop) ? stop : -1;
     const isPadded = (this.flags & PADDED) !== 0;
     if (stop <= to && take === WHOLE_CONTENT && !isPadded) {
-      return this.sink.content(bytes, at, stop, true) ? stop : -1;
+      room.bytes = bytes;
+      room.end = isHere ? at : -1;
+      const goesOn = this.sink.content(bytes, at, stop, true);
+      room.end = -1;
+      return goesOn ? stop : -1;
     }
     if (take === STOP) return -1;
     this.remaining = this.length;

@@ -207,8 +207,8 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.listener.outputReady(this);
   }
 
-  send(bytes: Uint8Array, from: number, to: number): void {
-    this.listener.send(this, bytes, from, to);
+  send(bytes: Uint8Array, from: number, to: number, stay: boolean): void {
+    this.listener.send(this, bytes, from, to, stay);
   }
 
   writable(stream: Stream<T>): void {

@@ -38,5 +38,7 @@ export function webSocketKeyOf(head: FieldIndex): Uint8Array | undefined {
 /** Whether an HTTP/1 response proves that its server took `key` for a WebSocket's; if not, it must not become one. */
 export function isAccepted(head: FieldIndex, key: Uint8Array | undefined): boolean {
   const field = head.find(WEBSOCKET_ACCEPT);
-  return key !== undefined && field >= 0 && head.value(field) === String.fromCharCode(...webSocketAccept(key));
+  return (
+    key !== undefined && field >= 0 && head.value(field) === String.fromCharCode(...webSocketAccept(key))
+  );
 }
