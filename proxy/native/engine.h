@@ -82,8 +82,9 @@ static_assert(READ_ROOM >= TlsHandshake::REPORT_BYTES);
 constexpr size_t HIGH_WATER = 64 * 1024;
 constexpr size_t LOW_WATER = 16 * 1024;
 
-// Sends that ignore the high-water event are cut here, with ENOBUFS: memory per connection is bounded.
-constexpr size_t QUEUE_LIMIT = 4 << 20;
+// Sends that ignore the high-water event are cut here, with ENOBUFS: memory per connection is bounded. A peer that opens its
+// windows gets in one batch what all streams of its connection hold for it, 16 MB at the most (http/h2/options.ts).
+constexpr size_t QUEUE_LIMIT = 20 << 20;
 
 // What one direction may move natively before the others get their turn.
 constexpr size_t TURN_BYTES = 1 << 20;

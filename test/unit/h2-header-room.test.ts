@@ -13,8 +13,11 @@ const SHORT = 'short';
 function relay() {
   const sent: Uint8Array[] = [];
   const stayed: number[] = [];
+  let flushes = 0;
   const output = new Output({
-    outputReady: () => {},
+    outputReady: () => {
+      flushes++;
+    },
     send: (bytes, from, to, stay) => {
       sent.push(bytes.slice(from, to));
       if (stay) stayed.push(from);
@@ -37,7 +40,7 @@ function relay() {
     output.flush();
     return new FrameSplitter().push(join(...sent));
   };
-  return { reader, stayed, frames };
+  return { reader, stayed, frames, flushes: () => flushes };
 }
 
 t.test('whole long frames, one behind the other', async (t) => {
@@ -48,6 +51,14 @@ t.test('whole long frames, one behind the other', async (t) => {
   t.strictSame(frames(), expected);
   t.strictSame(stayed, [0, 10_009 + 14, 2 * 10_009 + 14], 'sent from where their headers were');
   t.equal(headerRoom.end, -1, 'nobody else writes there');
+});
+
+t.test('the end of the batch is waited for, though nothing is put together', async (t) => {
+  const { reader, stayed, flushes } = relay();
+  const bytes = data(1, LONG, true);
+  reader.read(bytes, 0, bytes.length);
+  t.strictSame(stayed, [0]);
+  t.equal(flushes(), 1);
 });
 
 t.test('what has no header of its own before it is copied', async (t) => {

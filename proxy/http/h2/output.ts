@@ -114,6 +114,8 @@ export class Output {
   private dataInPlace(stream: number, from: number, to: number, end: boolean): void {
     const { bytes } = headerRoom;
     headerRoom.end = -1;
+    // Also where nothing else is to be sent: it is at the end of a batch that is seen what a frame has changed.
+    this.reserve(0);
     this.spill();
     const start = from - HEADER_BYTES;
     writeFrameHeader(bytes, start, to - from, DATA, end ? END_STREAM : 0, stream);
