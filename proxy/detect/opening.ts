@@ -8,7 +8,7 @@
 import type { OpeningSearch, Protocol, ProxyConnection } from '../model/connection.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 import { readClientHello } from './client-hello.ts';
-import { readProtocol } from './protocol.ts';
+import { opensAsHttp2Server, readProtocol } from './protocol.ts';
 
 /** How long a client may be silent before the upstream is dialled as well, in ms: DESIGN section 4. */
 const SILENCE_MS = 50;
@@ -105,7 +105,8 @@ export class Opening {
   decide(connection: ProxyConnection): void {
     const { held, heldUpstream, search } = connection;
     if (held.length > 0) return this.read(connection, search?.tls === true);
-    if (heldUpstream.length > 0 || connection.upstreamEnded) return this.serverFirst(connection);
+    const spoke = heldUpstream.length > 0 && !opensAsHttp2Server(heldUpstream);
+    if (spoke || connection.upstreamEnded) return this.serverFirst(connection);
     // An end without a byte is for the application to make sense of.
     if (connection.clientEnded) this.settle(connection, 'opaque', 'client');
   }

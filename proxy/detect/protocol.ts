@@ -48,6 +48,22 @@ export function readProtocol(bytes: Uint8Array, seen: number): Opened {
   return bytes.length < MAX_LINE ? 'more' : 'http1';
 }
 
+/** Length, type and flags of a SETTINGS frame; its stream is 0 (RFC 9113 sections 4.1 and 6.5). */
+const FRAME_HEADER_BYTES = 9;
+const SETTINGS = 4;
+const SETTING_BYTES = 6;
+
+/**
+ * Whether these first bytes are those of an HTTP/2 server: they say nothing of what its client speaks, since such a server speaks first
+ * whoever connects (RFC 9113 section 3.4).
+ */
+export function opensAsHttp2Server(bytes: Uint8Array): boolean {
+  if (bytes.length < FRAME_HEADER_BYTES || bytes[0] !== 0 || bytes[3] !== SETTINGS || bytes[4] !== 0)
+    return false;
+  const isWhole = ((bytes[1] << 8) | bytes[2]) % SETTING_BYTES === 0;
+  return isWhole && bytes[5] === 0 && bytes[6] === 0 && bytes[7] === 0 && bytes[8] === 0;
+}
+
 /** Behind empty lines, which a server should ignore (RFC 9112 section 2.2). */
 function startOfLine(bytes: Uint8Array): number {
   let at = 0;

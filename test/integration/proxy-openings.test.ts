@@ -5,6 +5,8 @@ import t from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { until } from '../support/engine.ts';
 import { dial, serve } from '../support/engine-peers.ts';
+import { clientStart, GET, headers } from '../support/h2.ts';
+import { startH2Application } from '../support/h2-application.ts';
 import { makeIdentities } from '../support/identities.ts';
 import { eventually, listenerFor, serviceYaml, startTestProxy } from '../support/proxy.ts';
 
@@ -117,4 +119,25 @@ t.test('an upstream that was dialled for a silent client is not kept for one tha
     client.socket.destroy();
   }
   await proxy.idle();
+});
+
+t.test('what an HTTP/2 server says first decides nothing', async (t) => {
+  const { address } = await startH2Application(t);
+  const proxy = await startTestProxy(t, {
+    outbound: listenerFor('app'),
+    mesh: { 'app.yaml': serviceYaml('app', [{ address }], undefined, 'kubernetes.io/h2c') },
+  });
+  const [listener] = proxy.listeners;
+  const silentAtFirst = async (bytes: string | Uint8Array, wanted: RegExp) => {
+    const client = await dial(t, listener);
+    await proxy.until('tcp_open_connections', { peer: 'dst' }, (open) => open > 0);
+    client.socket.write(bytes);
+    await until(() => wanted.test(client.text), 'the answer');
+    client.socket.destroy();
+    return client.text;
+  };
+  const answer = await silentAtFirst('GET /one HTTP/1.1\r\nHost: app\r\n\r\n', /answer to \/one/);
+  t.match(answer, /^HTTP\/1\.1 200 /);
+  await silentAtFirst(Buffer.concat([clientStart(), headers(1, GET)]), /answer to \//);
+  t.equal(await proxy.sum('request_total', { direction: 'outbound' }), 2, 'both are requests, not bytes');
 });

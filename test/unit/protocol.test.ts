@@ -1,7 +1,7 @@
 /** Which protocol first bytes are: at every split, however little there is, and never opaque on the way to a request line. */
 import fc from 'fast-check';
 import t from 'tap';
-import { type Opened, readProtocol } from '../../proxy/detect/protocol.ts';
+import { type Opened, opensAsHttp2Server, readProtocol } from '../../proxy/detect/protocol.ts';
 
 const RUNS = { seed: 20_261_121, numRuns: process.env.FERRULE_SOAK === '1' ? 50_000 : 2000 };
 
@@ -119,4 +119,16 @@ t.test('any bytes: an answer, the same at every split, and only one is for good'
     RUNS,
   );
   t.notOk(failed, JSON.stringify(counterexample));
+});
+
+t.test('what an HTTP/2 server says first', async (t) => {
+  const settings = (...bytes: number[]) => opensAsHttp2Server(Uint8Array.from(bytes));
+  t.ok(settings(0, 0, 0, 4, 0, 0, 0, 0, 0), 'nothing set');
+  t.ok(settings(0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100), 'one setting');
+  t.notOk(settings(0, 0, 0, 4, 0, 0, 0, 0), 'cut short');
+  t.notOk(settings(0, 0, 5, 4, 0, 0, 0, 0, 0), 'no settings have that length');
+  t.notOk(settings(0, 0, 0, 4, 1, 0, 0, 0, 0), 'an acknowledgement is not first');
+  t.notOk(settings(0, 0, 0, 4, 0, 0, 0, 0, 1), 'of a stream');
+  t.notOk(opensAsHttp2Server(Buffer.from('220 welcome\r\n')), 'SMTP');
+  t.notOk(settings(0x4a, 0, 0, 0, 0x0a, 0x38, 0x2e, 0x30, 0x2e), 'MySQL');
 });
