@@ -169,7 +169,7 @@ async function carryTraffic(
     void ended.then(({ reason }) => broken.reject(new TrafficError(`${name}: ${reason}`)));
   }
   for (const service of mesh.services) {
-    startDatabase(mesh, service, view, end).catch((error) => broken.reject(new TrafficError(error.message)));
+    startDatabase(mesh, service, view, end).catch(async (error) => broken.reject(await secondThought(error)));
   }
   try {
     return await Promise.race([watchAndStop(mesh, view, end), broken.promise]);
@@ -186,10 +186,14 @@ async function watchAndStop(mesh: Mesh, view: View, end: AbortSignal): Promise<S
     await mesh.clients.ask({ ask: 'stop' });
     return await summarize(mesh, first, view);
   } catch (error) {
-    // Most likely a piece has ended; that is the better explanation, and about to be noticed.
-    await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
-    throw new TrafficError((error as Error).message);
+    throw await secondThought(error as Error);
   }
+}
+
+/** Most likely a piece has ended; that is the better explanation, and noticed before this resolves. */
+async function secondThought({ message }: Error): Promise<TrafficError> {
+  await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
+  return new TrafficError(message);
 }
 
 function programsOf({ clients, servers, clientSidecar, serverSidecar }: Mesh): Program[] {
