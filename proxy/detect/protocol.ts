@@ -6,6 +6,7 @@
  * Wider than what the codec takes: empty lines before it, other versions and tabs are for the codec to refuse. Passed on
  * as opaque they could reach a server that takes them for a request, with fields in it that only we may set.
  */
+import { FRAME, FRAME_HEADER_BYTES, PREFACE, readUint31 } from '../http/h2/frames.ts';
 import type { Protocol } from '../model/connection.ts';
 
 /** What the first bytes are; `more` while they may become HTTP. */
@@ -16,8 +17,6 @@ const MAX_METHOD = 32;
 
 /** A request line may be as long as a whole head; see MAX_HEAD_BYTES. */
 const MAX_LINE = 65_536;
-
-const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
 
 const VERSION = Buffer.from('HTTP/', 'latin1');
 
@@ -48,20 +47,17 @@ export function readProtocol(bytes: Uint8Array, seen: number): Opened {
   return bytes.length < MAX_LINE ? 'more' : 'http1';
 }
 
-/** Length, type and flags of a SETTINGS frame; its stream is 0 (RFC 9113 sections 4.1 and 6.5). */
-const FRAME_HEADER_BYTES = 9;
-const SETTINGS = 4;
+/** What one setting takes (RFC 9113 section 6.5.1). */
 const SETTING_BYTES = 6;
 
 /**
- * Whether these first bytes are those of an HTTP/2 server: they say nothing of what its client speaks, since such a server speaks first
- * whoever connects (RFC 9113 section 3.4).
+ * Whether these first bytes are those of an HTTP/2 server, a SETTINGS frame: they say nothing of what its client speaks, since such a
+ * server speaks first whoever connects (RFC 9113 section 3.4).
  */
 export function opensAsHttp2Server(bytes: Uint8Array): boolean {
-  if (bytes.length < FRAME_HEADER_BYTES || bytes[0] !== 0 || bytes[3] !== SETTINGS || bytes[4] !== 0)
-    return false;
-  const isWhole = ((bytes[1] << 8) | bytes[2]) % SETTING_BYTES === 0;
-  return isWhole && bytes[5] === 0 && bytes[6] === 0 && bytes[7] === 0 && bytes[8] === 0;
+  if (bytes.length < FRAME_HEADER_BYTES || bytes[0] !== 0) return false;
+  if (bytes[3] !== FRAME.settings || bytes[4] !== 0 || readUint31(bytes, 5) !== 0) return false;
+  return ((bytes[1] << 8) | bytes[2]) % SETTING_BYTES === 0;
 }
 
 /** Behind empty lines, which a server should ignore (RFC 9112 section 2.2). */

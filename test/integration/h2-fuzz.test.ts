@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import t from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { FRAME } from '../../proxy/http/h2/frames.ts';
+import { Random } from '../fuzz/model.ts';
 import {
   changed,
   clientStart,
@@ -34,17 +35,6 @@ const SEED = 20_261_121;
 const PATIENCE_MS = 8_000;
 /** How long a client that does not end listens, in ms. */
 const GLANCE_MS = 30;
-
-/** Mulberry32. */
-function generator(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
-}
 
 const ECHO = changed(POST, ':path', '/echo');
 
@@ -119,7 +109,8 @@ t.test('clients', async (t) => {
   const open: number[] = [];
   const seeds = Array.from({ length: ROUNDS }, (_, n) => SEED + n);
   await forAll(seeds, async (seed) => {
-    const below = generator(seed);
+    const random = new Random(seed);
+    const below = (limit: number) => random.int(limit);
     const start = join(clientStart(), settingsAck());
     const asks = Array.from({ length: 1 + below(5) }, (_, n) => ASKS[below(ASKS.length)](2 * n + 1));
     // Behind the preface and the head of the first frame, or all is opaque.
@@ -147,7 +138,8 @@ t.test('servers', async (t) => {
   let seed = SEED;
   const server = await serveH2(t, (wire, { type, stream }) => {
     if (type !== FRAME.headers) return;
-    const below = generator(seed++);
+    const random = new Random(seed++);
+    const below = (limit: number) => random.int(limit);
     const answer = ANSWERS[below(ANSWERS.length)](stream);
     // What one spoils is lost for all streams of its connection.
     wire.send(below(4) === 0 ? spoil(answer, 0, below) : answer);

@@ -1,5 +1,6 @@
 /** Spoiled streams of pipelined requests through the whole proxy: it neither fails nor hangs, and nothing of them stays. */
 import t from 'tap';
+import { Random } from '../fuzz/model.ts';
 import { forAll, opensAsHttp, startBoth, startMultiplexed, talk } from '../support/http-corpus-rig.ts';
 import { startNode } from '../support/http-corpus-servers.ts';
 
@@ -34,20 +35,10 @@ const SPICE: readonly string[] = [
   '%2e',
 ];
 
-/** Mulberry32. */
-function generator(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
-}
-
 /** A stream of its own for each seed. */
 function spoiled(seed: number): string {
-  const below = generator(seed);
+  const random = new Random(seed);
+  const below = (limit: number) => random.int(limit);
   let text = '';
   for (let left = 1 + below(5); left > 0; left--) text += PARTS[below(PARTS.length)];
   // Behind the first line, or all is opaque.
