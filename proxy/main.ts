@@ -51,7 +51,24 @@ export async function runProxy(config: Config, reload: () => Promise<Config>): P
   log.level = config.log.level;
   log.format = config.log.format;
   const lifecycle = new Lifecycle(['SIGTERM', 'SIGINT']);
-  const proxy = await startProxy(config, lifecycle);
+  const starting = startProxy(config, lifecycle);
+  // A start that fails is told below, by whoever waits for `starting`.
+  const started = starting.catch(() => undefined);
+  const takeOverNewer = async (): Promise<void> => {
+    const running = await started;
+    try {
+      running?.reconfigure(await reload());
+    } catch (error) {
+      log.error(`the configuration stays as it is: ${(error as Error).message}`);
+    }
+  };
+  // One after the other: the file that is read last must be the one that stays. From here on, since unheard it would kill.
+  let reloading = Promise.resolve();
+  const onHangup = (): void => {
+    reloading = reloading.then(takeOverNewer);
+  };
+  process.on('SIGHUP', onHangup);
+  const proxy = await starting;
   const unready = proxy.unready();
   log.info(unready.length === 0 ? 'ready' : 'listening, not ready yet', {
     listeners: proxy.listeners.join(',') || 'none',
@@ -60,15 +77,6 @@ export async function runProxy(config: Config, reload: () => Promise<Config>): P
     pid: process.pid,
     reasons: unready.length === 0 ? undefined : unready.join('; '),
   });
-  // One after the other: the file that is read last must be the one that stays.
-  let reloading = Promise.resolve();
-  const onHangup = (): void => {
-    reloading = reloading.then(reload).then(
-      (newer) => proxy.reconfigure(newer),
-      (error) => log.error(`the configuration stays as it is: ${error.message}`),
-    );
-  };
-  process.on('SIGHUP', onHangup);
   const cause = await lifecycle.ordered;
   const connections = proxy.connections();
   log.info('stopping', { cause, connections, applications: lifecycle.applications });

@@ -6,7 +6,7 @@ import t from 'tap';
 import { parse, stringify } from 'yaml';
 import { serveEcho } from '../support/exchange.ts';
 import { makeIdentities } from '../support/identities.ts';
-import { listenerFor, serviceYaml, startTestProxy } from '../support/proxy.ts';
+import { launchProxy, listenerFor, serviceYaml, startTestProxy } from '../support/proxy.ts';
 
 /** An address that is not loopback, which every policy lets in. */
 const HOST = Object.values(networkInterfaces())
@@ -117,5 +117,17 @@ t.test('SIGHUP: what needs a restart is named, and mistakes change nothing', asy
   proxy.rewriteConfig((text) => text.replace('workers: 2', 'workers: none'));
   proxy.kill('SIGHUP');
   t.match(await proxy.logged(/stays as it is/), { level: 'error', message: /workers: must be auto/ });
+  t.equal(await proxy.readiness(), 200);
+});
+
+t.test('SIGHUP: heard while the proxy starts', async (t) => {
+  const proxy = launchProxy(t, {
+    outbound: listenerFor('api'),
+    mesh: { 'api.yaml': serviceYaml('api', []) },
+  });
+  await proxy.logged(/admin server listens/);
+  proxy.kill('SIGHUP');
+  await proxy.ready();
+  await proxy.logged(/configuration read again/);
   t.equal(await proxy.readiness(), 200);
 });

@@ -121,7 +121,7 @@ export class TestProxy {
       `a log line ${message}`,
       () => {
         const record = this.records.slice(from).find((line) => message.test(String(line.message)));
-        if (record === undefined && this.child.exitCode !== null) throw new Error(`it ended: ${this.said()}`);
+        if (record === undefined && this.hasEnded()) throw new Error(`it ended: ${this.said()}`);
         return record;
       },
       () => this.said(),
@@ -233,6 +233,10 @@ export class TestProxy {
     // Fields 14 and 15; the name, field 2, may hold anything but ends at the last parenthesis.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  }
+
+  private hasEnded(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null;
   }
 
   private bearer(): { readonly authorization: string } {
