@@ -2,7 +2,6 @@
  * Keeps the worker threads running. A worker that throws is logged with its stack and replaced; its engine has reset its
  * connections by then, everybody else's go on.
  */
-import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { log } from '../core/log.ts';
 import { ENGINE_FIGURES } from '../metrics/families.ts';
@@ -19,6 +18,7 @@ import {
   type WorkerSettings,
 } from '../model/messages.ts';
 import type { AccessOutput } from './access-output.ts';
+import { restrainCompiler } from './compiler.ts';
 import type { Discovery } from './discovery.ts';
 import { Explanations } from './explanations.ts';
 import { Publisher } from './publisher.ts';
@@ -28,13 +28,6 @@ import { Publisher } from './publisher.ts';
  * nursery keeps them in the processor's cache and the memory at rest low; V8's default would let 16 MB pile up.
  */
 const YOUNG_GENERATION_MB = 2;
-
-/**
- * Bytecode in bytes that V8 may compile into one function in place of calls. A request of HTTP/2 is some two hundred calls of small
- * functions: the codec takes a third less time than with the default of 920, and no less with 8000. To compile what is hot takes 0.5 s of
- * CPU time instead of 0.3, once.
- */
-const INLINED_BYTECODE_BYTES = 4000;
 
 /** A worker that lived shorter than this before it threw is replaced only after a pause, in ms. */
 const SHORT_LIFE_MS = 1_000;
@@ -137,8 +130,7 @@ export class Workers {
 
   /** Starts every worker; resolves when all accept. Rejects when one throws before that. */
   async start(): Promise<void> {
-    // Of the process: there is no such limit of a worker.
-    setFlagsFromString(`--max-inlined-bytecode-size-cumulative=${INLINED_BYTECODE_BYTES}`);
+    restrainCompiler();
     await Promise.all(this.grants.map((_, place) => this.launch(place)));
   }
 
