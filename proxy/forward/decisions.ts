@@ -1,4 +1,5 @@
 /** The records of decisions of one worker: bounded, always on, and used again. */
+import { Spares } from '../core/spares.ts';
 import type { H2Head } from '../http/h2/head.ts';
 import type { Head } from '../http/head.ts';
 import type { ProxyConnection } from '../model/connection.ts';
@@ -43,7 +44,7 @@ export class Decisions {
   private readonly worker: number;
   private readonly recent = new Ring(RECENT);
   private readonly notable = new Ring(NOTABLE);
-  private readonly spare: Decision[] = [];
+  private readonly spares = new Spares<Decision>(SPARE);
   private sequence = 0;
 
   /** @param worker its number, the first half of ids */
@@ -53,7 +54,7 @@ export class Decisions {
 
   /** A request begins; see `Decision.begin`. `end` must follow. */
   begin(connection: ProxyConnection, head: Head | H2Head | undefined, nowMs: number): Decision {
-    const decision = this.spare.pop() ?? new Decision();
+    const decision = this.spares.take() ?? new Decision();
     decision.begin(++this.sequence, connection, head, nowMs);
     return decision;
   }
@@ -61,7 +62,7 @@ export class Decisions {
   /** It is over; whoever has it lets go of it. */
   end(decision: Decision): void {
     const displaced = (decision.notable ? this.notable : this.recent).add(decision);
-    if (displaced !== undefined && this.spare.length < SPARE) this.spare.push(displaced);
+    if (displaced !== undefined) this.spares.give(displaced);
   }
 
   /** What people ask for it by. */

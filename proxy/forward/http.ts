@@ -152,7 +152,8 @@ export class HttpForward {
 
   clientData(connection: ProxyConnection, offset: number, length: number): void {
     const client = this.clientOf(connection);
-    if (client instanceof Http2Client) client.session.receive(this.engine.slab, offset, offset + length);
+    if (client instanceof Http2Client)
+      client.session.receive(this.engine.slab, offset, offset + length, true);
     else if (client !== undefined)
       this.http1.requests.received(client, this.engine.slab, offset, offset + length);
   }
@@ -231,7 +232,7 @@ export class HttpForward {
   /** Bytes of an endpoint. */
   upstreamData(upstream: AnyUpstream, offset: number, length: number): void {
     if (upstream instanceof Http2Upstream)
-      upstream.session.receive(this.engine.slab, offset, offset + length);
+      upstream.session.receive(this.engine.slab, offset, offset + length, true);
     else this.exchanges.attempts.http1.received(upstream, offset, length);
   }
 

@@ -1,6 +1,6 @@
 /** The client's side of HTTP/1: what its requests mean, and how responses are written to it. */
 
-import { TAKES_HTTP2 } from '../http/announcement.ts';
+import { hasRoomToAnnounce, TAKES_HTTP2 } from '../http/announcement.ts';
 import { bodyLength, encodeAnswer, type LocalAnswer } from '../http/answer.ts';
 import { FieldList } from '../http/h2/field.ts';
 import { FieldOptions, requestFields } from '../http/h2/from-http1.ts';
@@ -125,7 +125,8 @@ export class Http1Clients implements ClientSide, RequestOwner {
   clientDone(exchange: Http1Exchange): void {
     if (exchange.phase === 'talk') this.engine.deadline(exchange.connection.client, TAIL_MS, true);
     exchange.phase = 'closing';
-    this.engine.close(exchange.connection.client, exchange.last && exchange.requestBody.kind === BODY.none);
+    const isAll = exchange.last && exchange.requestBody.kind === BODY.none;
+    this.engine.close(exchange.connection.client, isAll ? 'none' : 'discarded');
   }
 
   sendHead(exchange: Http1Exchange, socket: ConnectionId, more: boolean): number {
@@ -300,7 +301,8 @@ export class Http1Clients implements ClientSide, RequestOwner {
     options.framing = framing;
     options.contentLength = head.contentLength;
     options.connection = connectionOf(exchange, head.status);
-    options.extra = exchange.announce && head.status >= 200 ? TAKES_HTTP2 : null;
+    const announces = exchange.announce && head.status >= 200 && hasRoomToAnnounce(head);
+    options.extra = announces ? TAKES_HTTP2 : null;
     exchange.announce &&= head.status < 200;
     const at = engine.reserve(headRoom(head, options));
     const end = writeResponseHead(head, options, engine.slab, at);

@@ -1,4 +1,5 @@
 /** A client's HTTP/2 connection: each of its streams is an exchange of its own. */
+import { Spares } from '../core/spares.ts';
 import type { LocalAnswer } from '../http/answer.ts';
 import { answerFields, GRPC_OF_REASON, grpcAnswerFields, grpcTrailerFields } from '../http/answer-fields.ts';
 import { GRPC, grpcTimeoutMs, renewGrpcTimeout } from '../http/grpc.ts';
@@ -61,7 +62,7 @@ export class Http2Client
   private readonly exchanges: Exchanges;
   private readonly own: OwnFields | undefined;
   private readonly clientSeries: HttpSeries | undefined;
-  private readonly spare: Http2Exchange[] = [];
+  private readonly spares = new Spares<Http2Exchange>(SPARE);
   /** For requests that name none and go on as HTTP/1. */
   private host: Uint8Array | null = null;
   /** It has had no streams for a while: it is not asked for signs of life, and wakes nobody, as even a far deadline would. */
@@ -160,7 +161,11 @@ export class Http2Client
   ended(_session: Session, code: number, reason: string, ours: boolean): void {
     const { direction, peer } = this.connection;
     this.exchanges.sessionEnded(direction, 'src', peer.toString(), code, reason, ours);
-    if (code !== H2_ERROR.connectionLost) this.engine.close(this.socket);
+    if (code === H2_ERROR.connectionLost) return;
+    // It may not even fetch what it is told.
+    this.watch();
+    // To read on what a flood brings would be half of the work that it makes.
+    this.engine.close(this.socket, ours && code === H2_ERROR.enhanceYourCalm ? 'unread' : 'discarded');
   }
 
   goAway(): void {}
@@ -401,7 +406,7 @@ export class Http2Client
 
   private obtain(stream: ClientStream): Http2Exchange {
     const exchange =
-      this.spare.pop() ??
+      this.spares.take() ??
       new Http2Exchange(this.connection, this, new StreamWriter<Http2Exchange>(), this.clientSeries);
     exchange.stream = stream;
     stream.user = exchange;
@@ -419,7 +424,7 @@ export class Http2Client
     exchange.held = NO_BYTES;
     exchange.writer.forget();
     this.session.release(stream);
-    if (this.spare.length < SPARE) this.spare.push(exchange);
+    this.spares.give(exchange);
   }
 }
 

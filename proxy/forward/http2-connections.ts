@@ -81,8 +81,9 @@ export class Http2Connections {
     const waiting = queue.splice(0);
     const failure = this.dialler.ended(upstream, errno, waiting.length > 0);
     if (endpoint === undefined || failure === undefined) return;
+    const detail = `${failure.detail}${upstream.misunderstood}`;
     for (const { exchange } of waiting)
-      if (exchange !== undefined) this.owner.dialFailed(exchange, endpoint, failure);
+      if (exchange !== undefined) this.owner.dialFailed(exchange, endpoint, { ...failure, detail });
   }
 
   private ready(upstream: Http2Upstream): void {

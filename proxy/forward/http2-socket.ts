@@ -1,4 +1,5 @@
 /** An HTTP/2 session and its socket: what the session sends leaves in one piece at the end of a batch of events. */
+import type { Block } from '../core/block.ts';
 import type { Session } from '../http/h2/session.ts';
 import type { ConnectionId, Engine } from '../native/engine.ts';
 
@@ -38,6 +39,11 @@ export abstract class Http2Socket<S extends Session<unknown>> {
     if (stay && bytes === engine.slab) return engine.sendRange(socket, from, to - from);
     // Copied: what follows each other there is one send, and one record of TLS.
     engine.send(socket, bytes.subarray(from, to));
+  }
+
+  sendBlock(_session: S, block: Block, length: number): void {
+    this.handed += length;
+    this.engine.sendBlock(this.socket, block, length);
   }
 
   /** Bytes of any kind are the sign of life that is waited for. */

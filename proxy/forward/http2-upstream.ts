@@ -1,5 +1,5 @@
 /** An HTTP/2 connection to an endpoint, which carries many requests at once, each on a stream of its own. */
-
+import { Spares } from '../core/spares.ts';
 import { codeOfHttpStatus, codeOfReset, grpcStatus } from '../http/grpc.ts';
 import { ClientSession } from '../http/h2/client-session.ts';
 import type { FieldList } from '../http/h2/field.ts';
@@ -25,9 +25,10 @@ const SPARE = 32;
 
 /**
  * Streams that are reset on a connection before new ones go out on another: the clients that cancel are many, and a server takes them for one
- * attacker. Envoy ends connections at 500, nghttp2 (Node.js, nghttpd) at 1,000, with all that is on its way; 128 more may be open here.
+ * attacker. Envoy ends connections at 500, we do at 512, nghttp2 (Node.js, nghttpd) at 1,000, with all that is on its way; 128 more may be
+ * open here.
  */
-const MOST_RESETS = 300;
+export const MOST_RESETS = 300;
 /** Of those, so many a second are forgotten. nghttp2 forgets 33. */
 const RESETS_PER_SECOND = 20;
 
@@ -119,10 +120,12 @@ export class Http2Upstream
   established = false;
   /** Streams it has completed. */
   served = 0;
+  /** Why its server is taken for one that does not speak HTTP/2, as the end of a sentence; empty when it is not. */
+  misunderstood = '';
   /** Requests that wait until it can carry them. */
   readonly queue: Http2Carrier[] = [];
   private readonly owner: Http2UpstreamOwner;
-  private readonly spare: Http2Carrier[] = [];
+  private readonly spares = new Spares<Http2Carrier>(SPARE);
   private readonly keepMesh: boolean;
   private howLost = '';
   /** Streams that were given up lately, and when the last one was. */
@@ -167,7 +170,7 @@ export class Http2Upstream
 
   /** A place for a request. It waits while the connection is not there, to be `carried`; otherwise `send` it. */
   carry(exchange: Exchange): Http2Carrier {
-    const carrier = this.spare.pop() ?? new Http2Carrier(this);
+    const carrier = this.spares.take() ?? new Http2Carrier(this);
     carrier.exchange = exchange;
     carrier.owed = 0;
     carrier.isWaiting = !this.canCarry(exchange);
@@ -185,8 +188,8 @@ export class Http2Upstream
   sendRequest(exchange: Exchange, carrier: Carrier): void {
     const { session } = this;
     const place = carrier as Http2Carrier;
-    const { requestBody, keptBody, keptTrailers } = exchange;
-    const isWhole = requestBody.done && keptBody.length === 0 && keptTrailers === undefined;
+    const { requestBody, keptBytes, keptTrailers } = exchange;
+    const isWhole = requestBody.done && keptBytes === 0 && keptTrailers === undefined;
     // Before the stream opens: a long head is handed over at once.
     place.handedBefore = this.handed;
     const stream = session.open(place, exchange.client.headFields(exchange), isWhole);
@@ -267,9 +270,7 @@ export class Http2Upstream
     if (ours && stream.problem !== 0)
       return this.owner.spoiled(exchange, carrier, describeH2Problem(stream.problem).text);
     const isLost = code === H2_ERROR.connectionLost;
-    // Who answers in another protocol has understood nothing.
-    const refused = code === H2_ERROR.refusedStream || !session.isKnown;
-    const undone = isLost ? this.written <= carrier.handedBefore : refused;
+    const undone = isLost ? this.written <= carrier.handedBefore : code === H2_ERROR.refusedStream;
     const fate = undone ? 'unprocessed' : isLost || ours ? 'unknown' : 'given up';
     // One that ends resets what it did not come to; otherwise the client is told what it would hear without us.
     if (fate === 'given up' && exchange.grpc && !session.draining) exchange.grpcStatus = codeOfReset(code);
@@ -362,6 +363,7 @@ export class Http2Upstream
 
   ended(_session: Session, code: number, reason: string, ours: boolean): void {
     if (this.endpoint !== undefined) this.owner.sessionEnded(this.endpoint, code, reason, ours);
+    if (ours && code !== H2_ERROR.noError && !this.session.isKnown) this.misunderstood = ` (${reason})`;
     this.withdraw();
     if (this.upstreamStage === 'ready') this.engine.close(this.upstream);
   }
@@ -408,7 +410,7 @@ export class Http2Upstream
           exchange,
           carrier,
           endpoint,
-          `${endpoint.address} takes no streams`,
+          `${endpoint.address} ${session.isKnown ? 'takes no streams' : 'says nothing'}`,
           'unprocessed',
         );
     }
@@ -464,6 +466,6 @@ export class Http2Upstream
     }
     carrier.stream = carrier.exchange = undefined;
     carrier.writer.forget();
-    if (this.spare.length < SPARE) this.spare.push(carrier);
+    this.spares.give(carrier);
   }
 }

@@ -4,11 +4,17 @@
  */
 import { latin1 } from './bytes.ts';
 import type { Head } from './head.ts';
+import { MAX_FIELDS, MAX_HEAD_BYTES } from './problems.ts';
 
 const NAME = latin1('l5d-session-protocol');
 
 /** The whole line. */
 export const TAKES_HTTP2: Uint8Array = latin1('l5d-session-protocol: HTTP/2\r\n');
+
+/** Whether a response still is one that the other sidecar takes when the line is in it; else another connection will have to say it. */
+export function hasRoomToAnnounce(head: Head): boolean {
+  return head.end - head.start + TAKES_HTTP2.length <= MAX_HEAD_BYTES && head.count < MAX_FIELDS;
+}
 
 /** Takes the announcement out of a response. @returns whether there was one */
 export function takeAnnouncement(head: Head): boolean {

@@ -2,6 +2,7 @@
  * One HTTP request and its response, whatever protocols carry them, and the seam between the two sides that do: neither knows
  * which protocol the other speaks.
  */
+import type { Block } from '../core/block.ts';
 import type { LocalAnswer } from '../http/answer.ts';
 import { MessageBody } from '../http/body.ts';
 import type { FieldIndex } from '../http/fields.ts';
@@ -12,7 +13,7 @@ import { METHOD } from '../http/names.ts';
 import type { HttpSeries } from '../metrics/http.ts';
 import type { ConnectionId } from '../native/engine.ts';
 import type { RequestTexts } from './access.ts';
-import { NO_BYTES, NO_ENDPOINTS, type ProxyConnection } from './connection.ts';
+import { NO_ENDPOINTS, type ProxyConnection } from './connection.ts';
 import type { Decision } from './decision.ts';
 import type { Endpoint } from './endpoint.ts';
 
@@ -144,8 +145,9 @@ export abstract class Exchange {
   webSocketKey: Uint8Array | undefined;
 
   // --- what was sent, for as long as it may have to be sent again; see retained.ts
-  /** The body so far, as it came. */
-  keptBody: Uint8Array = NO_BYTES;
+  /** The body so far, as it came, and its length. */
+  keptBody: Block | undefined;
+  keptBytes = 0;
   /** Its trailers, where they came on HTTP/2: those of HTTP/1 are in the body. */
   keptTrailers: FieldList | undefined;
   /** Everything that was sent so far is kept. */

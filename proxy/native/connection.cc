@@ -125,7 +125,8 @@ void Engine::makeReady(Connection& connection) {
 }
 
 void Engine::readForTypeScript(Connection& connection) {
-  if (connection.closeWanted) return discardInput(connection);
+  // What a peer that has ended sent before is not much, and behind it is its end.
+  if (connection.closeWanted) return connection.deaf && !connection.hangup ? void() : discardInput(connection);
   // What came right behind a body must be known before TypeScript takes the connection for one that waits.
   bool behind = connection.passing > 0;
   if (behind && !passOn(connection)) return;
@@ -133,14 +134,15 @@ void Engine::readForTypeScript(Connection& connection) {
   for (; connection.readable && !connection.paused && !connection.readEnded; behind = false) {
     if (!behind && isHeldBack(connection)) return heldBack(connection);
     if (!roomForEvents() || slabUsed_ + READ_ROOM > SLAB_RECEIVE_BYTES) return makeReady(connection);
-    const ssize_t length = readSome(connection, buffers_.slab + slabUsed_, most);
+    const size_t start = slabUsed_ + FREE_BYTES;
+    const ssize_t length = readSome(connection, buffers_.slab + start, most);
     if (length == 0) return endOfStream(connection);
     if (length == -EAGAIN) continue;
     if (length < 0) {
       return destroy(connection, connection.failure != 0 ? connection.failure : int(-length), true);
     }
-    emit(Event::data, connection.id(), int32_t(slabUsed_), int32_t(length));
-    slabUsed_ += (size_t(length) + 7) & ~size_t(7);
+    emit(Event::data, connection.id(), int32_t(start), int32_t(length));
+    slabUsed_ = start + ((size_t(length) + 7) & ~size_t(7));
     // Sealed bytes are fewer when opened: there a read was full when it left something in the socket.
     const bool full = size_t(length) >= most || (connection.tls != nullptr && connection.readable);
     if (full) return makeReady(connection);
@@ -157,7 +159,7 @@ bool Engine::isHeldBack(const Connection& connection) const {
 bool Engine::isBroken(const Connection& connection) const {
   const bool accepted = connection.startedUs == 0;
   const bool unread = connection.paused || (accepted && isHeldBack(connection));
-  return connection.errored && (connection.readEnded || (unread && !connection.closeWanted));
+  return connection.errored && (connection.readEnded || connection.deaf || (unread && !connection.closeWanted));
 }
 
 void Engine::heldBack(Connection& connection) {

@@ -91,6 +91,7 @@ struct Connection {
   bool shutDone = false;
   bool closeWanted = false;  // end everything once the queue is out
   bool peerDone = false;     // … without a look at what else may come
+  bool deaf = false;         // … and nothing is read until the peer has ended
   bool blockedReported = false;
   bool queued = false;       // is in the ready queue
   int failure = 0;           // errno of a failed write; what the peer sent before still gets read

@@ -37,7 +37,7 @@ enum class Event : int32_t {
 enum class Operation : int32_t {
   send = 1,      // offset, length
   shutdown = 2,  // ends our side once everything is out
-  close = 3,     // ends both sides once everything is out; 1: the peer has promised to send no more
+  close = 3,     // ends both sides once everything is out; 1: the peer has promised to send no more, 2: what it sends stays unread
   reset = 4,
   pause = 5,
   resume = 6,
@@ -74,8 +74,12 @@ constexpr size_t READ_BYTES = 16 * 1024;
 // calls, and those behind it wait as long either way.
 constexpr size_t SHARED_READ_BYTES = 64 * 1024;
 
+// Left free before each read, as engine.ts promises: the frame that goes on in it gets a header there, and all of it leaves in one piece. A
+// multiple of 8, as reads begin at those.
+constexpr size_t FREE_BYTES = 16;
+
 // What one read needs: opened, a record that had begun before comes on top of it.
-constexpr size_t READ_ROOM = SHARED_READ_BYTES + RECORD_MAX_BYTES;
+constexpr size_t READ_ROOM = FREE_BYTES + SHARED_READ_BYTES + RECORD_MAX_BYTES;
 static_assert(READ_ROOM >= TlsHandshake::REPORT_BYTES);
 
 // A peer that does not read: others stop feeding it above 64 KB (a typical socket buffer more), and go on below 16 KB.

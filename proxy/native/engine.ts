@@ -4,14 +4,11 @@
  * A connection is known by its id. Every connection starts paused, and ends with exactly one `closed` (or
  * `connectFailed`); after that its id means nothing, and operations on it come back as `deadOperation`.
  */
-import {
-  type LocalAddress,
-  type OriginalDestination,
-  type PeerAddress,
-  SocketAddress,
-} from '../core/address.ts';
+import { performance } from 'node:perf_hooks'; // the global of this name is looked up at every use
+import type { LocalAddress, OriginalDestination, PeerAddress, SocketAddress } from '../core/address.ts';
+import { Block, copyBlock } from '../core/block.ts';
 import { type Binding, loadBinding } from './binding.ts';
-import { EVENT, OPERATION, RECORD_INTS } from './records.ts';
+import { EVENT, OPERATION, RECORD_INTS, readAddress } from './records.ts';
 import { readTlsReport, type TlsReport } from './tls-report.ts';
 
 /** Identifies a connection of this thread's engine; `indexOf` gives a small dense number for arrays. */
@@ -40,7 +37,7 @@ export interface EngineHandler {
   connected(id: ConnectionId, micros: number): void;
   /** A connect failed with `errno`; the connection is gone. */
   connectFailed(id: ConnectionId, errno: number): void;
-  /** Bytes arrived at `offset` of the slab, valid until the batch returns. */
+  /** Bytes arrived at `offset` of the slab, valid until the batch returns; the 16 before them are nobody's, and may be written. */
   data(id: ConnectionId, offset: number, length: number): void;
   /** The peer will send no more. */
   end(id: ConnectionId): void;
@@ -88,8 +85,12 @@ export const OUR_ALERT = 0x100;
 /** What `deadOperation` reports for a relay that was not made. */
 export const RELAY_OPERATION = OPERATION.relay;
 
+/** What `close` makes of what still arrives, as it is told to the engine. */
+const REST = { discarded: 0, none: 1, unread: 2 } as const;
+
 /** They travel beside a flag; after a billion they begin anew. */
 const MAX_DEADLINE_NUMBER = 2 ** 30 - 1;
+const NOTHING = (): void => {};
 const OPERATION_RECORDS = 4096;
 /** The engine reads to the first part of the slab; output of a batch is built in the second. */
 const OUTPUT_OFFSET = 1 << 20;
@@ -104,6 +105,7 @@ export const RETAINED_BYTES = 2 << 20;
 export class Engine {
   /** Received bytes; `data` events point into it. */
   readonly slab: Uint8Array;
+  private readonly slabBlock: Block;
   private readonly binding: Binding;
   private readonly handler: EngineHandler;
   private readonly events: readonly [Int32Array, Int32Array];
@@ -120,6 +122,7 @@ export class Engine {
   private inBatch = false;
   private batchMs = 0;
   private readonly endings: (() => void)[] = [];
+  private endingCount = 0;
   private flushQueued = false;
   private stopped = false;
 
@@ -136,6 +139,7 @@ export class Engine {
     this.eventDoubles = [new Float64Array(buffers.events0), new Float64Array(buffers.events1)];
     this.operations = new Int32Array(buffers.operations);
     this.slab = new Uint8Array(buffers.slab);
+    this.slabBlock = new Block(this.slab);
     this.address = new Uint32Array(buffers.address);
   }
 
@@ -172,6 +176,13 @@ export class Engine {
       this.sendRange(id, this.output(bytes.subarray(at, at + length)), length);
       at += length;
     }
+  }
+
+  /** Sends the first `length` bytes of a block, copied to the slab's output part. */
+  sendBlock(id: ConnectionId, block: Block, length: number): void {
+    const at = this.reserve(length);
+    copyBlock(this.slabBlock, at, block, length);
+    this.sendBuilt(id, at + length);
   }
 
   /**
@@ -258,12 +269,13 @@ export class Engine {
   }
 
   /**
-   * Ends both sides once everything is out. What still arrives is read and thrown away, and from when everything is out for
-   * 2 s at most; a peer that never reads is cut by a `reset`.
-   * @param peerDone the peer has promised to send no more: nothing is waited for
+   * Ends both sides once everything is out. The peer's end is waited for, from when everything is out for 2 s at most; a peer that never
+   * reads is cut by a `reset`.
+   * @param rest what still arrives: it is read and thrown away, so that the peer reads what we said last; there is `none`, as the peer has
+   *   promised, and nothing is waited for; or it stays `unread` until the peer ends, and one that floods has to wait
    */
-  close(id: ConnectionId, peerDone = false): void {
-    this.add(OPERATION.close, id, peerDone ? 1 : 0, 0);
+  close(id: ConnectionId, rest: 'discarded' | 'none' | 'unread' = 'discarded'): void {
+    this.add(OPERATION.close, id, REST[rest], 0);
   }
 
   /** Ends both sides at once with a reset; a relay's other side too. */
@@ -334,7 +346,7 @@ export class Engine {
    * a batch soon.
    */
   atEnd(callback: () => void): void {
-    if (this.inBatch) this.endings.push(callback);
+    if (this.inBatch) this.endings[this.endingCount++] = callback;
     else queueMicrotask(callback);
   }
 
@@ -391,12 +403,22 @@ export class Engine {
     this.batchMs = performance.now();
     try {
       this.dispatch(this.events[buffer], this.eventDoubles[buffer], records * RECORD_INTS);
-      for (let index = 0; index < this.endings.length; index++) this.endings[index]();
+      this.runEndings();
     } finally {
-      this.endings.length = 0;
+      this.endingCount = 0;
       this.inBatch = false;
       // Here and not after the return: microtasks run in between, and may ask for more.
       this.flush();
+    }
+  }
+
+  private runEndings(): void {
+    const { endings } = this;
+    for (let index = 0; index < this.endingCount; index++) {
+      const ending = endings[index];
+      // Let go of here: to set the length of an array takes a call of V8's runtime.
+      endings[index] = NOTHING;
+      ending();
     }
   }
 
@@ -475,17 +497,4 @@ export class Engine {
         throw new Error(`unknown engine event ${type}`);
     }
   }
-}
-
-function readAddress(events: Int32Array, at: number): SocketAddress | undefined {
-  const family = events[at] >>> 16;
-  if (family === 0) return undefined;
-  return new SocketAddress(
-    family === 4 ? 4 : 6,
-    events[at + 1] >>> 0,
-    events[at + 2] >>> 0,
-    events[at + 3] >>> 0,
-    events[at + 4] >>> 0,
-    events[at] & 0xffff,
-  );
 }

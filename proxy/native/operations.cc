@@ -38,6 +38,7 @@ void Engine::execute(const int32_t* record) {
       connection.shutWanted = true;
       connection.closeWanted = operation == Operation::close;
       connection.peerDone = connection.closeWanted && a == 1;
+      connection.deaf = connection.closeWanted && a == 2;
       return afterFlush(connection);
     case Operation::reset:
       if (connection.relay != nullptr) return connection.relay->fail(connection, 0);

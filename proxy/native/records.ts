@@ -1,4 +1,5 @@
 /** Numbers of events and operations, shared with engine.h, and the form of their records. */
+import { SocketAddress } from '../core/address.ts';
 
 /** What the engine tells. */
 export const EVENT = {
@@ -39,3 +40,17 @@ export const OPERATION = {
 
 /** 32-bit integers per record: its number, the connection, and two more. */
 export const RECORD_INTS = 4;
+
+/** The address in the five integers from `at` on; undefined where there is none. */
+export function readAddress(events: Int32Array, at: number): SocketAddress | undefined {
+  const family = events[at] >>> 16;
+  if (family === 0) return undefined;
+  return new SocketAddress(
+    family === 4 ? 4 : 6,
+    events[at + 1] >>> 0,
+    events[at + 2] >>> 0,
+    events[at + 3] >>> 0,
+    events[at + 4] >>> 0,
+    events[at] & 0xffff,
+  );
+}

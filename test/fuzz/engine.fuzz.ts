@@ -157,7 +157,10 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
   data(id: ConnectionId, offset: number, length: number): void {
     const connection = this.of(id);
     if (connection.peer === undefined) this.peers.match();
-    const bytes = this.engine.slab.subarray(offset, offset + length);
+    const { slab } = this.engine;
+    const bytes = slab.subarray(offset, offset + length);
+    // They are free, and nobody else's.
+    slab.fill(0xee, offset - 16, offset);
     if (this.handshakes.looked(connection, bytes)) return;
     const { peer } = connection;
     if (peer === undefined) throw new Error('bytes from a peer that has not said a word');
@@ -390,7 +393,8 @@ export class Fuzzer implements EngineHandler, PeerOwner, FuzzBench {
     this.passes.settle(connection);
     connection.shut = connection.closing = true;
     if (connection.relayedTo !== undefined) connection.relayedTo.doubtful = true;
-    this.engine.close(connection.id);
+    // Rarely: a peer that has more to say than sockets hold is waited for, 2 s.
+    this.engine.close(connection.id, this.random.chance(2) ? 'unread' : 'discarded');
   }
 
   /** Only from steps: within a batch, later bytes may be on their way to us. */

@@ -293,52 +293,6 @@ t.test('close() delivers what is queued to a peer that ended its side and reads 
   t.equal(seen.endings[0].errno, 0);
 });
 
-t.test(
-  'close() after shutdown(): a peer that never ends its side is given up, its last bytes are not',
-  async (t) => {
-    const test = startEngine(t);
-    const address = test.listen();
-    const silent = await dial(t, address);
-    const talking = await dial(t, address);
-    await until(() => test.accepts.length === 2, 'accepted');
-    for (const seen of test.accepts) test.engine.shutdown(seen.id);
-    await until(() => silent.ended && talking.ended, 'our ends');
-    talking.socket.write('already here when close() is called');
-    await until(() => talking.socket.bytesWritten > 0, 'written');
-    const startedMs = performance.now();
-    for (const seen of test.accepts) test.engine.close(seen.id);
-    talking.socket.end();
-    await until(() => test.accepts.every((seen) => seen.gone), 'closed');
-    t.ok(performance.now() - startedMs < 5_000, 'within the 2 s and what a busy machine adds');
-    const endings = test.accepts.flatMap((seen) => seen.endings);
-    t.same(
-      endings.map(({ errno }) => errno),
-      [0, 0],
-    );
-    t.equal(Math.max(...endings.map(({ bytesRead }) => bytesRead)), 35, 'what came was read');
-  },
-);
-
-t.test(
-  'after close() a peer that never stops sending neither holds the thread nor the connection',
-  async (t) => {
-    const test = startEngine(t);
-    const address = test.listen();
-    test.onAccepted = (seen) => test.engine.close(seen.id);
-    const peer = await dial(t, address);
-    const chunk = Buffer.alloc(1 << 20);
-    const feed = () => {
-      while (!peer.socket.destroyed && peer.socket.write(chunk));
-    };
-    peer.socket.on('drain', feed);
-    feed();
-    await until(() => test.accepts.length === 1 && test.accepts[0].gone, 'given up', 10_000);
-    await until(() => peer.closed, 'the sender notices');
-    t.ok(test.accepts[0].endings[0].bytesRead > 0, 'what came was read and thrown away');
-    t.equal(test.figure('connections'), 0);
-  },
-);
-
 t.test('blocked and drained, link and the queue limit', async (t) => {
   const test = startEngine(t);
   const address = test.listen();

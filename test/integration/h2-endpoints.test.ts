@@ -1,8 +1,11 @@
 /** Each stream of a connection goes to an endpoint of its own; what endpoints refuse or leave undone is done elsewhere. */
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { FRAME, H2_ERROR, SETTING } from '../../proxy/http/h2/frames.ts';
+import { at } from '../support/engine.ts';
 import { data, goAway, headers, rstStream } from '../support/h2.ts';
 import { type H2Answer, H2Client, type H2Handler, startH2Application } from '../support/h2-application.ts';
 import { type H2Wire, serveH2 } from '../support/h2-wire.ts';
@@ -213,6 +216,33 @@ t.test(
     t.strictSame(failures(await Promise.all(Array.from({ length: count }, () => client.get('/')))), []);
     t.strictSame(failures([await client.post('/', pieces(1_000))]), []);
     t.equal(refused, count, 'all but a new connection have left it undone');
+  },
+);
+
+t.test(
+  'what a connection brought that its server ends before a word of its own is done elsewhere',
+  async (t) => {
+    // As the kernel ends those that wait to be accepted when their server leaves.
+    let reset = 0;
+    const leaving = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.once('data', () => {
+        reset++;
+        socket.resetAndDestroy();
+      });
+    });
+    leaving.listen(0, '127.0.0.1');
+    await once(leaving, 'listening');
+    t.teardown(() => leaving.close());
+    const { port } = leaving.address() as AddressInfo;
+    const right = await startH2Application(t);
+    const proxy = await startProxy(t, [{ address: at(`127.0.0.1:${port}`) }, right]);
+    const client = new H2Client(t, proxy.listeners[0]);
+    const answers = await Promise.all(
+      Array.from({ length: 40 }, (_, n) => client.post('/echo', pieces(n * 100))),
+    );
+    t.strictSame(failures(answers), []);
+    t.ok(reset > 0, `${reset} connections were reset`);
   },
 );
 

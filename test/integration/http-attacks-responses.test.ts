@@ -2,9 +2,10 @@
 import type { Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
+import { MAX_HEAD_BYTES } from '../../proxy/http/problems.ts';
 import { until } from '../support/engine.ts';
 import { dial, serve } from '../support/engine-peers.ts';
-import { forAll, startBoth, startWay, talk, WAYS } from '../support/http-corpus-rig.ts';
+import { forAll, startBoth, startSidecars, startWay, talk, WAYS } from '../support/http-corpus-rig.ts';
 import { RESPONSE_CORPUS, type ResponseCase } from '../support/http-response-corpus.ts';
 
 /** Bytes of a response by the number in the path. */
@@ -108,4 +109,18 @@ t.test('bytes that race with the next request cost nobody an answer', async (t) 
   }
   t.equal(served, 60);
   t.equal(await proxy.sum('ferrule_worker_restarts_total'), 0);
+});
+
+t.test('the longest head there may be leaves room for what sidecars say to each other', async (t) => {
+  const bare = 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nPad: \r\n\r\n';
+  const longest = bare.replace('Pad: ', `Pad: ${'x'.repeat(MAX_HEAD_BYTES - bare.length)}`);
+  const { address: server } = await serve(t, ({ socket }) => {
+    socket.on('data', () => socket.write(`${longest}clean`));
+    socket.on('end', () => socket.end());
+  });
+  const { address } = await startSidecars(t, server);
+  const first = await talk(address, CLEAN, { end: true });
+  t.strictSame(first.statuses, [200]);
+  t.ok(first.text.length >= longest.length, 'all of it came');
+  t.notMatch(first.text, /l5d-/i);
 });

@@ -1,4 +1,5 @@
 /** A socket engine without sockets: what is sent stays with it until a test delivers it, in an order of the test's choosing. */
+import type { Block } from '../../proxy/core/block.ts';
 import { RETAINED_BYTES, RETAINED_OFFSET } from '../../proxy/native/engine.ts';
 import { join } from './h2.ts';
 
@@ -88,6 +89,10 @@ export class FakeEngine {
   send(id: number, bytes: Uint8Array): void {
     const socket = this.sockets.get(id);
     if (socket?.ending === 'no') socket.pending = join(socket.pending, bytes);
+  }
+
+  sendBlock(id: number, block: Block, length: number): void {
+    this.send(id, block.bytes.subarray(0, length));
   }
 
   sendRange(id: number, offset: number, length: number): void {

@@ -1,4 +1,5 @@
 /** HTTP/2 on both ends of the forwarder, in memory: clients that ask, and servers that do what a test wants them to. */
+import type { Block } from '../../proxy/core/block.ts';
 import { ClientSession } from '../../proxy/http/h2/client-session.ts';
 import type { FieldList } from '../../proxy/http/h2/field.ts';
 import { H2_ERROR, MAX_31_BITS, SETTING } from '../../proxy/http/h2/frames.ts';
@@ -70,6 +71,10 @@ abstract class H2Peer<S extends Session<T>, T extends { stream?: Stream<T>; got:
 
   send(_session: S, bytes: Uint8Array, from: number, to: number): void {
     this.toProxy = join(this.toProxy, bytes.subarray(from, to));
+  }
+
+  sendBlock(session: S, block: Block, length: number): void {
+    this.send(session, block.bytes, 0, length);
   }
 
   protected abstract complete(record: T): void;

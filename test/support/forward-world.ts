@@ -29,6 +29,9 @@ const ECONNRESET = 104;
 
 const OWN = new OwnFields([OWN_FIELD]);
 
+/** What `EngineHandler.data` promises. */
+const FREE_BYTES = 16;
+
 /** Which sides speak what. */
 export interface Cast {
   readonly client: (clock: () => number) => ClientPeer;
@@ -315,10 +318,12 @@ export class World {
   private arrived(id: number, bytes: Uint8Array): void {
     const client = this.clients.get(id);
     const upstream = this.upstreams.get(id);
-    // The engine reads to the slab, each time to another place.
-    this.engine.slab.set(bytes, 0);
-    if (client !== undefined) this.http.clientData(client.connection, 0, bytes.length);
-    else if (upstream !== undefined) this.http.upstreamData(upstream, 0, bytes.length);
+    // The engine reads to the slab, each time to another place, and leaves room before it.
+    const { slab } = this.engine;
+    slab.fill(0xee, 0, FREE_BYTES);
+    slab.set(bytes, FREE_BYTES);
+    if (client !== undefined) this.http.clientData(client.connection, FREE_BYTES, bytes.length);
+    else if (upstream !== undefined) this.http.upstreamData(upstream, FREE_BYTES, bytes.length);
   }
 
   private ended(id: number): void {

@@ -1,4 +1,5 @@
 /** Sessions without sockets, with owners that write down what they hear. */
+import type { Block } from '../../proxy/core/block.ts';
 import { ClientSession } from '../../proxy/http/h2/client-session.ts';
 import { FieldList } from '../../proxy/http/h2/field.ts';
 import { errorName } from '../../proxy/http/h2/frames.ts';
@@ -79,6 +80,10 @@ export class Witness<S extends Session<string>> {
 
   send(_session: S, bytes: Uint8Array, from: number, to: number): void {
     this.sent.push(bytes.slice(from, to));
+  }
+
+  sendBlock(session: S, block: Block, length: number): void {
+    this.send(session, block.bytes, 0, length);
   }
 
   /** What was heard since the last time. */

@@ -126,11 +126,16 @@ export async function startWay(
   return { proxy, address };
 }
 
-/** The third way alone. @returns also the server's proxy */
-export async function startMultiplexed(
-  t: Test,
-  server: SocketAddress,
-): Promise<{ proxy: TestProxy; inner: TestProxy; address: SocketAddress }> {
+/** Two proxies with mutual TLS: `proxy` is the client's, `inner` the server's. */
+interface Sidecars {
+  readonly proxy: TestProxy;
+  readonly inner: TestProxy;
+  /** Where clients connect. */
+  readonly address: SocketAddress;
+}
+
+/** Starts two sidecars that know nothing of each other yet: the first response says that requests may be streams. */
+export async function startSidecars(t: Test, server: SocketAddress): Promise<Sidecars> {
   const identities = await makeIdentities(t);
   const [web, shop] = [await identities.make('web'), await identities.make('shop')];
   const inner = await startTestProxy(t, {
@@ -143,8 +148,12 @@ export async function startMultiplexed(
     outbound: listenerFor('shop'),
     mesh: { 'shop.yaml': meshed },
   });
-  const [address] = proxy.listeners;
-  // The first answer announces that the other proxy takes streams.
+  return { proxy, inner, address: proxy.listeners[0] };
+}
+
+/** The third way alone. */
+export async function startMultiplexed(t: Test, server: SocketAddress): Promise<Sidecars> {
+  const { proxy, inner, address } = await startSidecars(t, server);
   await eventually('requests are streams', async () => {
     await talk(address, OPENING, { end: true });
     const [latest] = await proxy.explanations();

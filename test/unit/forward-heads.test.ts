@@ -3,6 +3,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';
 import { H2_ERROR } from '../../proxy/http/h2/frames.ts';
+import { until } from '../support/engine.ts';
 import { type EndpointKind, Rig } from '../support/forward-rig.ts';
 import { GET, POST } from '../support/h2.ts';
 
@@ -107,7 +108,12 @@ t.test('a client that asks for nothing more leaves no long heads behind', async 
   rig.run();
   t.equal(rig.inFlight, 0);
   t.match(new Set(rig.decisions.map(({ outcome }) => outcome)), new Set(['client left']));
-  collectGarbage();
-  const grown = process.memoryUsage().arrayBuffers - before;
-  t.ok(grown < 1e6, `${grown} bytes more than before, of ${4 * 32 * 60_000} that came`);
+  // V8 frees buffers on a thread of its own, which has to get a processor first.
+  await until(
+    () => {
+      collectGarbage();
+      return process.memoryUsage().arrayBuffers - before < 1e6;
+    },
+    `less than 1 MB more than before, of ${4 * 32 * 60_000} bytes that came`,
+  );
 });

@@ -1,6 +1,9 @@
 /** Floods are cut, and clients that only work hard are not (RFC 9113 section 10.5; CVE-2023-44487, CVE-2025-8671, CVE-2019-9511 to -9518). */
 import t from 'tap';
+import { MOST_RESETS } from '../../proxy/forward/http2-upstream.ts';
+import { FIRST_RESETS } from '../../proxy/http/h2/budgets.ts';
 import { FRAME, H2_ERROR, readUint32, SETTING } from '../../proxy/http/h2/frames.ts';
+import { DEFAULT_OPTIONS } from '../../proxy/http/h2/options.ts';
 import type { ServerSession } from '../../proxy/http/h2/server-session.ts';
 import type { Stream } from '../../proxy/http/h2/stream.ts';
 import {
@@ -26,6 +29,10 @@ import { listOf, receive, ServerWitness, startClient, startServer } from '../sup
 const { cancel, enhanceYourCalm } = H2_ERROR;
 const OK = listOf([[':status', '200']]);
 const TRAILERS = listOf([['grpc-status', '0']]);
+
+t.test('a proxy of ours passes on fewer resets than another one takes', async (t) => {
+  t.ok(MOST_RESETS + DEFAULT_OPTIONS.maxStreams < FIRST_RESETS);
+});
 
 /** Everything is heard, nothing written down: floods are long. */
 class Quiet extends ServerWitness {
@@ -78,20 +85,28 @@ t.test('floods are cut after so many frames, and told why', async (t) => {
     make: (i: number) => Uint8Array,
     begin?: Uint8Array,
   ])[] = [
-    ['rapid reset', 2001, (i) => join(headers(id(i), GET), rstStream(id(i), cancel))],
+    ['rapid reset', FIRST_RESETS + 1, (i) => join(headers(id(i), GET), rstStream(id(i), cancel))],
     [
       'resets we are made to do: a window update of 0',
-      2001,
+      FIRST_RESETS + 1,
       (i) => join(headers(id(i), GET), windowUpdate(id(i), 0)),
     ],
-    ['the same: content behind the end', 2001, (i) => join(headers(id(i), GET), data(id(i), 'x'))],
+    [
+      'the same: content behind the end',
+      FIRST_RESETS + 1,
+      (i) => join(headers(id(i), GET), data(id(i), 'x')),
+    ],
     [
       'the same: a window that overflows',
-      2001,
+      FIRST_RESETS + 1,
       (i) => join(headers(id(i), GET), windowUpdate(id(i), 2 ** 31 - 1)),
     ],
-    ['the same: malformed requests', 2001, (i) => headers(id(i), [])],
-    ['the same: priority', 2001, (i) => join(headers(id(i), GET), frame(FRAME.priority, 0, id(i), 'abcd'))],
+    ['the same: malformed requests', FIRST_RESETS + 1, (i) => headers(id(i), [])],
+    [
+      'the same: priority',
+      FIRST_RESETS + 1,
+      (i) => join(headers(id(i), GET), frame(FRAME.priority, 0, id(i), 'abcd')),
+    ],
     ['ping', 10_005, () => ping()],
     ['settings', 502, () => settings([SETTING.initialWindowSize, 5])],
     ['acknowledgements of settings', 10_005, () => settingsAck()],
@@ -126,7 +141,7 @@ t.test('resets over the limit of streams count when the client knows the limit, 
   };
   const more = (i: number) => headers(id(128 + i), GET);
   t.equal(cutAfter(more, 5000, begin(false)), 5000);
-  t.equal(cutAfter(more, 5000, begin(true)), 2001);
+  t.equal(cutAfter(more, 5000, begin(true)), FIRST_RESETS + 1);
 });
 
 t.test('CONTINUATION without an end is cut by its bytes and its frames', async (t) => {
@@ -183,7 +198,7 @@ t.test('what is used up comes back with time', async (t) => {
   receive(session, clientStart());
   let next = 0;
   const reset = () => receive(session, headers(id(next), GET), rstStream(id(next++), cancel));
-  for (let i = 0; i < 2000; i++) reset();
+  for (let i = 0; i < FIRST_RESETS; i++) reset();
   for (let second = 0; second < 20; second++) {
     owner.ms += 1000;
     for (let i = 0; i < 90; i++) reset();

@@ -23,7 +23,7 @@ export class ClientSession<T> extends Session<T> {
   private readonly owner: ClientOwner<ClientSession<T>, T>;
   private nextStream = 1;
   /** What the owner last knew: a stream can be opened, and what the server takes. */
-  private couldOpen = true;
+  private couldOpen = false;
   private wasKnown = false;
 
   constructor(owner: ClientOwner<ClientSession<T>, T>, options: SessionOptions = DEFAULT_OPTIONS) {
@@ -50,9 +50,12 @@ export class ClientSession<T> extends Session<T> {
     return this.peer.known && this.peer.maxConcurrentStreams === 0;
   }
 
-  /** A stream may be opened now. One is sent to any server; more would be refused by those that take few. */
+  /**
+   * A stream may be opened now. None before the server has said what it takes: what a connection has brought that is lost before then, as one
+   * is that a server leaves behind in its queue of new ones, would not be known to be unprocessed.
+   */
   get canOpen(): boolean {
-    return this.capacity > 0 && (this.peer.known || this.streams.count === 0);
+    return this.capacity > 0 && this.peer.known;
   }
 
   /** The server takes extended CONNECT (RFC 8441). */

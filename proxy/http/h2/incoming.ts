@@ -87,9 +87,9 @@ export class Incoming implements FrameSink {
     this.list = list;
   }
 
-  /** Reads bytes, as they arrive. */
-  read(bytes: Uint8Array, from: number, to: number): void {
-    this.reader.read(bytes, from, to);
+  /** Reads bytes, as they arrive; `hasRoom` as in FrameReader. */
+  read(bytes: Uint8Array, from: number, to: number, hasRoom: boolean): void {
+    this.reader.read(bytes, from, to, hasRoom);
   }
 
   /** Whether a frame or header block was not whole when this was asked last, and still is not; content need not be. */

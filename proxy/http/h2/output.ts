@@ -2,6 +2,8 @@
  * What a connection has to send: small frames are put together in one buffer, which is taken from a pool and given back when it
  * is empty, so that a connection that says nothing owns none.
  */
+import { Block, copyInto } from '../../core/block.ts';
+import { Spares } from '../../core/spares.ts';
 import type { FieldList } from './field.ts';
 import {
   FLAG,
@@ -14,7 +16,6 @@ import {
 } from './frames.ts';
 import { headerRoom } from './header-room.ts';
 import type { HpackEncoder } from './hpack-encoder.ts';
-import { copyWords, viewOf } from './ranges.ts';
 
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
 const HEADER_BYTES = FRAME_HEADER_BYTES;
@@ -30,16 +31,8 @@ const MOST_SPARE = 64;
 /** From this length on a payload is handed on from where it is, without a copy here. Below, one call for header and payload costs less. */
 const LEAST_PASSED = 8192;
 
-/** Up to this length a loop over words copies faster than set() from a part of an array, which has to be made first. */
-const MOST_LOOPED = 256;
-
-/** Where frames are put together; seen as bytes and as words. */
-class Block {
-  readonly bytes = new Uint8Array(BUFFER_BYTES);
-  readonly view = new DataView(this.bytes.buffer);
-}
-
-const spare: Block[] = [];
+/** Where frames are put together. */
+const spares = new Spares<Block>(MOST_SPARE);
 
 /** Where the bytes go. */
 export interface OutputSink {
@@ -47,6 +40,8 @@ export interface OutputSink {
   outputReady(): void;
   /** Takes bytes that hold until this returns; `stay`: they are received ones, and hold as long as those. */
   send(bytes: Uint8Array, from: number, to: number, stay: boolean): void;
+  /** Takes the first `length` bytes of a block, which hold until this returns. */
+  sendBlock(block: Block, length: number): void;
 }
 
 /** Frames that are to be sent, in order. */
@@ -54,6 +49,8 @@ export class Output {
   private readonly sink: OutputSink;
   private block: Block | undefined = undefined;
   private used = 0;
+  /** Where the last frame ended that was sent from where it was received. */
+  private lastPlace = -1;
 
   constructor(sink: OutputSink) {
     this.sink = sink;
@@ -65,8 +62,8 @@ export class Output {
     if (block === undefined) return;
     this.block = undefined;
     this.used = 0;
-    if (used > 0) this.sink.send(block.bytes, 0, used, false);
-    if (spare.length < MOST_SPARE) spare.push(block);
+    if (used > 0) this.sink.sendBlock(block, used);
+    spares.give(block);
   }
 
   /** Forgets all there is, and gives the buffer back. */
@@ -95,22 +92,23 @@ export class Output {
   data(stream: number, bytes: Uint8Array, from: number, to: number, end: boolean): void {
     const length = to - from;
     const passed = length >= LEAST_PASSED;
-    if (passed && from === headerRoom.end && bytes === headerRoom.bytes)
+    // Short ones that are one send with what was before them, or, where a read cuts what is long, most likely with what is behind them.
+    const joins = this.lastPlace === from - HEADER_BYTES || headerRoom.behind >= LEAST_PASSED;
+    if ((passed || (joins && this.used === 0)) && from === headerRoom.end && bytes === headerRoom.bytes)
       return this.dataInPlace(stream, from, to, end);
-    const { bytes: buffer, view } = this.reserve(HEADER_BYTES + (passed ? 0 : length));
-    const at = writeFrameHeader(buffer, this.used, length, DATA, end ? END_STREAM : 0, stream);
+    const block = this.reserve(HEADER_BYTES + (passed ? 0 : length));
+    const at = writeFrameHeader(block.bytes, this.used, length, DATA, end ? END_STREAM : 0, stream);
     if (passed) {
       this.used = at;
       this.spill();
       this.sink.send(bytes, from, to, false);
       return;
     }
-    if (length <= MOST_LOOPED) copyWords(viewOf(bytes), from, to, view, at);
-    else buffer.set(bytes.subarray(from, to), at);
+    copyInto(block, at, bytes, from, to);
     this.used = at + length;
   }
 
-  /** The same for content that is told just now: its header takes the place of the one it came with. */
+  /** The same for content that is told just now: its header is put before it, and what is right behind such a frame is one send with it. */
   private dataInPlace(stream: number, from: number, to: number, end: boolean): void {
     const { bytes } = headerRoom;
     headerRoom.end = -1;
@@ -120,6 +118,7 @@ export class Output {
     const start = from - HEADER_BYTES;
     writeFrameHeader(bytes, start, to - from, DATA, end ? END_STREAM : 0, stream);
     this.sink.send(bytes, start, to, true);
+    this.lastPlace = to;
   }
 
   /** A WINDOW_UPDATE frame; of the connection for stream 0. */
@@ -178,7 +177,7 @@ export class Output {
   private reserve(length: number): Block {
     const { block } = this;
     if (block === undefined) {
-      this.block = spare.pop() ?? new Block();
+      this.block = spares.take() ?? new Block(new Uint8Array(BUFFER_BYTES));
       this.sink.outputReady();
       return this.block;
     }
@@ -190,7 +189,7 @@ export class Output {
   private spill(): void {
     const { block, used } = this;
     this.used = 0;
-    if (block !== undefined && used > 0) this.sink.send(block.bytes, 0, used, false);
+    if (block !== undefined && used > 0) this.sink.sendBlock(block, used);
   }
 
   /** Frames of the least size that a peer may limit them to: nobody minds, for heads this long. */

@@ -1,4 +1,5 @@
 /** What the owners of HTTP/2 connections are told. `S` is the session, `T` the owner's record of a stream. */
+import type { Block } from '../../core/block.ts';
 import type { FieldList } from './field.ts';
 import type { H2Head } from './head.ts';
 import type { Stream } from './stream.ts';
@@ -43,6 +44,8 @@ export interface SessionOwner<S, T> {
   outputReady(session: S): void;
   /** Send these bytes, which hold until this returns; `stay`: they are received ones, and hold as long as those. */
   send(session: S, bytes: Uint8Array, from: number, to: number, stay: boolean): void;
+  /** Send the first `length` bytes of a block, which hold until this returns. */
+  sendBlock(session: S, block: Block, length: number): void;
 }
 
 /** What the session of a server tells. */

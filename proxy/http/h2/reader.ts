@@ -60,6 +60,8 @@ export class FrameReader {
   /** Bytes that are still to come: of the preface, of content, or of what is skipped. */
   private remaining = 0;
   private padding = 0;
+  /** Where room for a header ends; see header-room.ts. */
+  private roomEnd = -1;
   /** What has come of a header or payload that came in pieces. */
   private held: Uint8Array | undefined = undefined;
   private heldBytes = 0;
@@ -73,21 +75,22 @@ export class FrameReader {
     this.remaining = PREFACE.length;
   }
 
-  /** Reads all of the bytes, unless the sink has enough. */
-  read(bytes: Uint8Array, from: number, to: number): void {
+  /** Reads all of the bytes, unless the sink has enough. `hasRoom`: as many as a header has may be written before them. */
+  read(bytes: Uint8Array, from: number, to: number, hasRoom = false): void {
     let at = from;
+    this.roomEnd = hasRoom ? from : -1;
     while (at < to) {
       if (this.phase === HEADER) {
-        const isHere = this.heldBytes === 0 && to - at >= HEADER_BYTES;
-        if (isHere) {
+        if (this.heldBytes === 0 && to - at >= HEADER_BYTES) {
           this.readHeader(bytes, at);
           at += HEADER_BYTES;
+          this.roomEnd = at;
         } else {
           at = this.gather(bytes, at, to, HEADER_BYTES);
           if (this.heldBytes < HEADER_BYTES) return;
           this.readHeader(this.released(), 0);
         }
-        at = this.begin(bytes, at, to, isHere);
+        at = this.begin(bytes, at, to);
       } else at = this.step(bytes, at, to);
       if (at < 0) return;
     }
@@ -107,23 +110,14 @@ export class FrameReader {
     this.stream = readUint31(bytes, at + 5);
   }
 
-  /**
-   * Takes what there is of the payload of a frame whose header was read, from right before it if that `isHere`.
-   * @returns where it ended, -1: nothing more is read
-   */
-  private begin(bytes: Uint8Array, at: number, to: number, isHere: boolean): number {
+  /** Takes what there is of the payload of a frame whose header was read. @returns where it ended, -1: nothing more is read */
+  private begin(bytes: Uint8Array, at: number, to: number): number {
     const take = this.sink.frameBegins();
     const stop = at + this.length;
     // Nearly all frames are there as a whole: no more need be known of them.
     if (stop <= to && take === WHOLE) return this.sink.frame(bytes, at, stop) ? stop : -1;
     const isPadded = (this.flags & PADDED) !== 0;
-    if (stop <= to && take === WHOLE_CONTENT && !isPadded) {
-      room.bytes = bytes;
-      room.end = isHere ? at : -1;
-      const goesOn = this.sink.content(bytes, at, stop, true);
-      room.end = -1;
-      return goesOn ? stop : -1;
-    }
+    if (stop <= to && take === WHOLE_CONTENT && !isPadded) return this.tell(bytes, at, stop, true);
     if (take === STOP) return -1;
     this.remaining = this.length;
     this.padding = 0;
@@ -167,7 +161,18 @@ export class FrameReader {
     const last = over && this.padding === 0;
     if (over) this.remaining = this.padding;
     if (!last && stop === at) return at;
-    return this.sink.content(bytes, at, stop, last) ? stop : -1;
+    room.behind = to - stop;
+    return this.tell(bytes, at, stop, last);
+  }
+
+  /** @returns where it ended, -1: nothing more is read */
+  private tell(bytes: Uint8Array, at: number, stop: number, last: boolean): number {
+    room.bytes = bytes;
+    room.end = this.roomEnd === at ? at : -1;
+    const goesOn = this.sink.content(bytes, at, stop, last);
+    room.end = -1;
+    room.behind = 0;
+    return goesOn ? stop : -1;
   }
 
   private padLength(bytes: Uint8Array, at: number, to: number): number {

@@ -2,7 +2,8 @@
  * One HTTP/2 connection without its socket (RFC 9113): bytes in, calls of its owner; calls of its owner, bytes out. What clients
  * and servers have in common; what they do not is in client-session.ts and server-session.ts.
  */
-import { Budgets } from './budgets.ts';
+import type { Block } from '../../core/block.ts';
+import { Budgets, MIN_USEFUL_BYTES, SETTINGS_COST } from './budgets.ts';
 import { type FieldList, MAX_LIST_BYTES } from './field.ts';
 import { DEFAULT_WINDOW_BYTES, errorName, H2_ERROR, MIN_FRAME_SIZE, SETTING } from './frames.ts';
 import { H2Head, readTrailers } from './head.ts';
@@ -23,14 +24,8 @@ import { ENDED, Streams } from './streams.ts';
 const { noError: NO_ERROR, protocolError: PROTOCOL_ERROR, flowControlError: FLOW_CONTROL_ERROR } = H2_ERROR;
 const { streamClosed: STREAM_CLOSED, enhanceYourCalm: CALM } = H2_ERROR;
 
-/** A SETTINGS frame is as much work as so many others: it is answered, and every stream looked at. */
-const SETTINGS_COST = 20;
-
 /** Most answers to PING and SETTINGS that wait in a socket whose peer does not read: 70 KB. */
 const MAX_BLOCKED_REPLIES = 4096;
-
-/** Shorter content that a small window forces upon us earns the peer nothing (CVE-2019-9511). */
-const MIN_USEFUL_BYTES = 256;
 
 /** What every message of this thread is decoded to and judged in: it is done with when an owner has heard of it. */
 export const sharedHead: H2Head = new H2Head();
@@ -55,7 +50,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
   protected readonly sending: Sending<T>;
   protected readonly receiving: Receiving<T>;
   protected readonly peer = new PeerSettings();
-  protected readonly streams = new Streams<T>();
+  protected readonly streams: Streams<T>;
   protected readonly budgets: Budgets;
   /** The owner's time when bytes came last. */
   receivedMs: number;
@@ -82,6 +77,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.isServer = isServer;
     this.listener = owner;
     this.options = options;
+    this.streams = new Streams<T>(options.maxStreams);
     this.output = new Output(this);
     this.sending = new Sending<T>(this.output, this);
     this.receiving = new Receiving<T>(options.windows, this.output);
@@ -106,11 +102,11 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
   /** Takes no more streams, and ends when those that are open have: `ended`. */
   abstract drain(): void;
 
-  /** Takes what has arrived, in any pieces; all of it, though what comes behind an error is ignored. */
-  receive(bytes: Uint8Array, from: number, to: number): void {
+  /** Takes what has arrived, in any pieces; all of it, though what comes behind an error is ignored. `hasRoom`: see FrameReader. */
+  receive(bytes: Uint8Array, from: number, to: number, hasRoom = false): void {
     if (this.isEnded) return;
     this.receivedMs = this.listener.nowMs();
-    this.incoming.read(bytes, from, to);
+    this.incoming.read(bytes, from, to, hasRoom);
     this.settle();
   }
 
@@ -211,6 +207,10 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.listener.send(this, bytes, from, to, stay);
   }
 
+  sendBlock(block: Block, length: number): void {
+    this.listener.sendBlock(this, block, length);
+  }
+
   writable(stream: Stream<T>): void {
     this.listener.writable(this, stream);
   }
@@ -264,9 +264,11 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
   streamReset(id: number, code: number): void {
     const stream = this.streams.get(id);
     if (stream === undefined) return this.stray(id);
+    const { headSent, openedMs } = stream;
     this.closeStream(stream, ENDED.byPeer);
+    // From here on it may be another stream.
     this.listener.streamReset(this, stream, code, false);
-    if (!stream.headSent) this.chargeReset((this.receivedMs - stream.openedMs) | 0);
+    if (!headSent) this.chargeReset((this.receivedMs - openedMs) | 0);
     this.finishIfDone();
   }
 
@@ -274,14 +276,10 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.charge(1);
     if (id === 0) {
       if (increment === 0)
-        this.connectionError(PROTOCOL_ERROR, 'the window of the connection was opened by nothing');
-      else if (!this.sending.openConnection(increment)) {
-        this.connectionError(
-          FLOW_CONTROL_ERROR,
-          'the window of the connection was opened beyond 2^31-1 bytes',
-        );
-      }
-      return;
+        return this.connectionError(PROTOCOL_ERROR, 'the window of the connection was opened by nothing');
+      if (this.sending.openConnection(increment)) return;
+      const beyond = 'the window of the connection was opened beyond 2^31-1 bytes';
+      return this.connectionError(FLOW_CONTROL_ERROR, beyond);
     }
     const stream = this.streams.get(id);
     if (stream === undefined) this.stray(id);

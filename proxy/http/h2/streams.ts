@@ -1,4 +1,5 @@
 /** The streams of a connection: those that are open, and what became of the last ones that were. */
+import { Spares } from '../../core/spares.ts';
 import { Stream, WAITING } from './stream.ts';
 
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
@@ -23,9 +24,6 @@ const REMEMBERED = 32;
  */
 const MOST_SPARE = 128;
 
-/** Places of a new connection; a power of two, as it stays. */
-const FIRST_PLACES = 16;
-
 /**
  * Streams by their number. Numbers follow each other, so that each has a place of its own among as many as are open, but for a
  * few that stay open for long: who finds his place taken goes to a map.
@@ -33,14 +31,20 @@ const FIRST_PLACES = 16;
 export class Streams<T> {
   /** Streams that are open. */
   count = 0;
-  private places: (Stream<T> | undefined)[] = new Array<Stream<T> | undefined>(FIRST_PLACES).fill(undefined);
+  private readonly places: (Stream<T> | undefined)[];
   /** Those who found their places taken. */
   private crowded: Map<number, Stream<T>> | undefined = undefined;
   /** Of the last streams that have ended: their numbers and how. */
   private readonly pastIds: number[] = [];
   private readonly pastHow: number[] = [];
   private pastAt = 0;
-  private readonly spare: Stream<T>[] = [];
+  private readonly spares = new Spares<Stream<T>>(MOST_SPARE);
+
+  /** @param most that may be open at once */
+  constructor(most: number) {
+    const places = 2 ** Math.ceil(Math.log2(most));
+    this.places = new Array<Stream<T> | undefined>(places).fill(undefined);
+  }
 
   /** The open stream of that number. */
   get(id: number): Stream<T> | undefined {
@@ -51,9 +55,8 @@ export class Streams<T> {
 
   /** Opens one; see `Stream.begin`. */
   open(id: number, method: number, sendWindow: number, receiveWindow: number, openedMs: number): Stream<T> {
-    const stream = this.spare.pop() ?? new Stream<T>();
+    const stream = this.spares.take() ?? new Stream<T>();
     stream.begin(id, method, sendWindow, receiveWindow, openedMs);
-    if (this.count === this.places.length) this.grow();
     this.count++;
     this.place(stream);
     return stream;
@@ -61,8 +64,7 @@ export class Streams<T> {
 
   /** Nobody knows the stream any more, but for the queue of those that wait for their turn: it may be opened as another. */
   give(stream: Stream<T>): void {
-    const isFree = stream.closed && stream.waiting !== TURN;
-    if (isFree && this.spare.length < MOST_SPARE) this.spare.push(stream);
+    if (stream.closed && stream.waiting !== TURN) this.spares.give(stream);
   }
 
   /** @param how one of ENDED */
@@ -96,12 +98,5 @@ export class Streams<T> {
     }
     this.crowded ??= new Map();
     this.crowded.set(stream.id, stream);
-  }
-
-  private grow(): void {
-    const streams = this.all();
-    this.places = new Array<Stream<T> | undefined>(2 * this.places.length).fill(undefined);
-    this.crowded = undefined;
-    for (const stream of streams) this.place(stream);
   }
 }
