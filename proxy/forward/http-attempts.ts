@@ -296,7 +296,9 @@ export class HttpAttempts
       const shared = this.isShared(exchange, pool, endpoint);
       if (!shared && exchange.isExtendedConnect && !exchange.isWebSocket)
         return this.refuseProtocol(exchange, endpoint);
-      let kept = shared ? this.http2.withRoom(pool)?.carry(exchange) : this.kept(exchange, pool, nowMs);
+      let kept = shared
+        ? this.http2.withRoom(pool, nowMs)?.carry(exchange)
+        : this.kept(exchange, pool, nowMs);
       const closed = shared && kept === undefined ? this.http2.withoutStreams(pool) : undefined;
       if (closed !== undefined && endpoint !== lastResort) {
         lastResort ??= endpoint;

@@ -27,6 +27,7 @@ import type { ConnectionId, Engine } from '../native/engine.ts';
 import type { Exchanges } from './exchanges.ts';
 import { StreamWriter } from './http2-body.ts';
 import { Http2Exchange } from './http2-exchange.ts';
+import { Http2Heads } from './http2-heads.ts';
 import { Http2Socket } from './http2-socket.ts';
 
 /** Exchanges that are kept to be used again: as many streams as most connections have at once. */
@@ -61,6 +62,7 @@ export class Http2Client
   readonly session: Session;
   private readonly exchanges: Exchanges;
   private readonly own: OwnFields | undefined;
+  private readonly heads: Http2Heads;
   private readonly clientSeries: HttpSeries | undefined;
   private readonly spares = new Spares<Http2Exchange>(SPARE);
   /** For requests that name none and go on as HTTP/1. */
@@ -85,6 +87,7 @@ export class Http2Client
     this.exchanges = exchanges;
     this.connection = connection;
     this.own = own;
+    this.heads = new Http2Heads(own);
     this.clientSeries = clientSeries;
     this.isMesh = connection.direction === 'inbound' && connection.clientIdentity !== undefined;
     this.session = new ServerSession<Http2Exchange>(this, { ...DEFAULT_OPTIONS, keepMesh: this.isMesh });
@@ -176,9 +179,8 @@ export class Http2Client
     const nowMs = this.nowMs();
     const exchange = this.obtain(stream);
     if (this.isResting) this.stir();
-    exchange.begin(head, end, nowMs);
+    exchange.begin(head, this.heads.forwarded(head, exchange.ownFields), end, nowMs);
     this.exchanges.begin(exchange, head, nowMs);
-    if (this.own !== undefined) for (const field of this.own.fields) exchange.fields.push(field);
     if (exchange.grpc) this.limit(exchange);
     this.exchanges.send(exchange, nowMs);
   }
@@ -249,11 +251,13 @@ export class Http2Client
 
   /** A call that has waited has less time left. */
   headFields(exchange: Http2Exchange): FieldList {
-    const { fields, deadlinePlace, startedMs, dueMs, carrier } = exchange;
+    const { deadlinePlace, startedMs, dueMs, carrier } = exchange;
     if (deadlinePlace >= 0) {
       const nowMs = this.nowMs();
-      if (nowMs - startedMs >= MIN_WAITED_MS) renewGrpcTimeout(fields, Math.max(0, dueMs - nowMs));
+      if (nowMs - startedMs >= MIN_WAITED_MS)
+        renewGrpcTimeout(exchange.changeableFields(), Math.max(0, dueMs - nowMs));
     }
+    const { fields } = exchange;
     if (carrier?.endpoint?.protocol !== 'http1') return fields;
     // Where it goes on as a stream all the same, it is to another proxy, which is to write it as HTTP/1.
     outgoing.take(fields);
@@ -262,7 +266,7 @@ export class Http2Client
   }
 
   releaseHead(exchange: Http2Exchange): void {
-    exchange.fields.clear();
+    exchange.forgetFields();
   }
 
   goOn(exchange: Http2Exchange): void {
@@ -296,8 +300,13 @@ export class Http2Client
   }
 
   respondFields(exchange: Http2Exchange, head: H2Head, end: boolean): void {
-    if (exchange.carrier?.endpoint?.protocol === 'http1') dropOriginalProtocol(head.fields);
-    this.sendResponse(exchange, head.fields, head.status, end);
+    let { fields } = head;
+    if (exchange.carrier?.endpoint?.protocol === 'http1') {
+      fields = outgoing;
+      fields.take(head.fields);
+      dropOriginalProtocol(fields);
+    }
+    this.sendResponse(exchange, fields, head.status, end);
   }
 
   finished(exchange: Http2Exchange): void {

@@ -3,7 +3,7 @@ import { equalsFolded, LOWER, latin1 } from '../http/bytes.ts';
 import { isGrpc } from '../http/grpc.ts';
 import { FieldList, H2_FIELD } from '../http/h2/field.ts';
 import type { H2Head } from '../http/h2/head.ts';
-import { dropMeshFields, originalMinor } from '../http/h2/original-protocol.ts';
+import { originalMinor } from '../http/h2/original-protocol.ts';
 import type { Stream } from '../http/h2/stream.ts';
 import { requestFraming } from '../http/h2/to-http1.ts';
 import { BODY } from '../http/head.ts';
@@ -18,8 +18,10 @@ export class Http2Exchange extends Exchange {
   declare readonly writer: StreamWriter<Http2Exchange>;
   /** Undefined between streams. */
   stream: Stream<Http2Exchange> | undefined;
-  /** The head, as it is to be sent. */
-  readonly fields = new FieldList();
+  /** Those of the head that do not last. */
+  readonly ownFields = new FieldList();
+  /** The head, as it is to be sent: `ownFields`, or one that lasts. */
+  fields: FieldList = this.ownFields;
   /** The minor version of the HTTP/1 request that a peer sent this way; -1: it is none. */
   originalMinor: 0 | 1 | -1 = -1;
   /** Content that no endpoint has been given yet, and whether that is all of it. */
@@ -62,14 +64,12 @@ export class Http2Exchange extends Exchange {
     this.owed = 0;
   }
 
-  /** A request begins; nothing of the one before is left. `end`: it has no content. */
-  begin(head: H2Head, end: boolean, nowMs: number): void {
+  /** A request begins; nothing of the one before is left. `fields`: what of its head goes on. `end`: it has no content. */
+  begin(head: H2Head, fields: FieldList, end: boolean, nowMs: number): void {
     this.beginWith(isWebSocket(head) ? METHOD.get : head.method, true, nowMs);
     this.isTunnel = head.method === METHOD.connect;
     this.isExtendedConnect = head.protocol !== undefined;
     this.originalMinor = head.keepMesh ? originalMinor(head.fields) : -1;
-    // Once it is known what the request was, none of them is for whoever comes next.
-    if (head.keepMesh) dropMeshFields(head.fields);
     this.requestLength = head.contentLength;
     this.requestFraming = requestFraming(head.method, head.contentLength, end);
     this.requestBody.start(end ? BODY.none : BODY.untilClose, 0);
@@ -79,9 +79,20 @@ export class Http2Exchange extends Exchange {
     this.heldLast = this.finishing = this.isUnread = false;
     this.heldTrailers = undefined;
     this.owed = 0;
-    this.fields.clear();
-    const { items, count } = head.fields;
-    for (let i = 0; i < count; i++) this.fields.push(items[i]);
+    this.fields = fields;
+  }
+
+  /** The head, to be changed. */
+  changeableFields(): FieldList {
+    if (this.fields !== this.ownFields) this.ownFields.take(this.fields);
+    this.fields = this.ownFields;
+    return this.ownFields;
+  }
+
+  /** The head will not be sent again. */
+  forgetFields(): void {
+    this.ownFields.clear();
+    this.fields = this.ownFields;
   }
 }
 

@@ -215,7 +215,7 @@ t.test('responses', async (t) => {
 t.test('trailers: no pseudo-header fields, and nothing that belongs to the head', async (t) => {
   const trailers = (fields: readonly PlainField[]) => {
     const list = listOf(fields);
-    const problem = readTrailers(list);
+    const problem = readTrailers(new H2Head(list));
     return problem === 0 ? forwarded(list) : describeH2Problem(problem).text;
   };
   t.strictSame(

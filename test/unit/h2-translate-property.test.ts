@@ -70,7 +70,7 @@ function framed(framing: number, content: string, trailers: string): string {
 
 function writtenTrailers(pairs: readonly Pair[]): { readonly text: string; readonly kept: readonly Pair[] } {
   const list = listOf(pairs);
-  if (readTrailers(list) !== 0) return { text: '0\r\n\r\n', kept: [] };
+  if (readTrailers(new H2Head(list)) !== 0) return { text: '0\r\n\r\n', kept: [] };
   const into = new Uint8Array(fieldTrailersRoom(list));
   return { text: textOf(into, 0, writeFieldTrailers(list, into, 0)), kept: pairsOf(list) };
 }

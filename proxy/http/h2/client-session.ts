@@ -2,18 +2,17 @@
 import { METHOD } from '../names.ts';
 import type { FieldList } from './field.ts';
 import { H2_ERROR, MAX_31_BITS, PREFACE, SETTING } from './frames.ts';
-import { methodOf, readResponse } from './head.ts';
+import { type H2Head, methodOf, readResponse } from './head.ts';
 import { DEFAULT_OPTIONS, type SessionOptions } from './options.ts';
 import type { ClientOwner } from './owner.ts';
 import { H2_PROBLEM, limitProblem } from './problems.ts';
-import { Session, sharedHead } from './session.ts';
+import { Session } from './session.ts';
 import type { Stream } from './stream.ts';
 import { ENDED } from './streams.ts';
 
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
 const { protocolError: PROTOCOL_ERROR, enhanceYourCalm: CALM, refusedStream: REFUSED_STREAM } = H2_ERROR;
 const { head: HEAD, connect: CONNECT } = METHOD;
-const head = sharedHead;
 
 /** Most interim responses (1xx) of one stream: a server that reports progress sends some. */
 const MAX_INTERIMS = 32;
@@ -92,12 +91,13 @@ export class ClientSession<T> extends Session<T> {
     this.finishIfDone();
   }
 
-  fields(id: number, end: boolean, problem: number, dependsOnItself: boolean): void {
+  fields(id: number, end: boolean, head: H2Head, problem: number, dependsOnItself: boolean): void {
     const stream = this.streams.get(id);
     const limit = limitProblem(problem);
     if (stream === undefined) this.strayMessage(id);
-    else if (stream.headReceived || stream.remoteDone) this.trailers(stream, end, limit, dependsOnItself);
-    else this.response(stream, end, limit);
+    else if (stream.headReceived || stream.remoteDone)
+      this.trailers(stream, end, head, limit || (dependsOnItself ? H2_PROBLEM.selfDependency : 0));
+    else this.response(stream, end, head, limit);
   }
 
   protected isIdle(id: number): boolean {
@@ -129,29 +129,29 @@ export class ClientSession<T> extends Session<T> {
     if (isTold && !this.isEnded) this.owner.capacityChanged(this);
   }
 
-  private response(stream: Stream<T>, end: boolean, limit: number): void {
-    head.keepMesh = this.options.keepMesh;
+  private response(stream: Stream<T>, end: boolean, head: H2Head, limit: number): void {
+    if (!head.isLasting) head.keepMesh = this.options.keepMesh;
     const problem = limit || readResponse(head);
     if (problem !== 0) return this.streamError(stream, PROTOCOL_ERROR, problem);
     if (head.status < 200) {
       if (end) return this.streamError(stream, PROTOCOL_ERROR, H2_PROBLEM.interimEnd);
       if (++stream.interims > MAX_INTERIMS) return this.streamError(stream, CALM, H2_PROBLEM.interimFlood);
-      return this.owner.responseHead(this, stream, head, false);
+      return this.owner.responseHead(this, stream, this.incoming.judged(head), false);
     }
     stream.headReceived = true;
-    stream.contentRemaining = contentOf(stream.method);
+    stream.contentRemaining = contentOf(stream.method, head);
     if (end && stream.contentRemaining > 0) {
       return this.streamError(stream, PROTOCOL_ERROR, H2_PROBLEM.contentLengthMismatch);
     }
     if (end) this.finishRemote(stream);
     this.budgets.useful++;
-    this.owner.responseHead(this, stream, head, end);
+    this.owner.responseHead(this, stream, this.incoming.judged(head), end);
     if (end) this.finishIfDone();
   }
 }
 
-/** Bytes of content that the response in `head` has, -1: it does not say (RFC 9110 section 6.4.1). */
-function contentOf(method: number): number {
+/** Bytes of content that a response has, -1: it does not say (RFC 9110 section 6.4.1). */
+function contentOf(method: number, head: H2Head): number {
   if (method === HEAD || head.status === 204 || head.status === 304) return 0;
   return method === CONNECT && head.status < 300 ? -1 : head.contentLength;
 }

@@ -28,6 +28,8 @@ const NONE = STATIC_FIELDS[1];
 export class EncoderTable {
   /** Most bytes. */
   size: number = MOST_TABLE_SIZE;
+  /** How often it has changed. */
+  changes = 0;
   private used = 0;
   private count = 0;
   /** Number of the newest entry. */
@@ -64,6 +66,7 @@ export class EncoderTable {
 
   /** Makes a field, which is not larger than the table, the newest entry. */
   add(field: Field): void {
+    this.changes++;
     this.evict(this.size - field.size);
     const number = (this.newest + 1) | 0;
     const place = number & ENTRY_MASK;
@@ -79,6 +82,7 @@ export class EncoderTable {
 
   /** @param size in bytes, at most MOST_TABLE_SIZE */
   resize(size: number): void {
+    this.changes++;
     this.size = size;
     this.evict(size);
   }

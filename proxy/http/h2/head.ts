@@ -12,6 +12,7 @@ import { canonicalPath } from '../path.ts';
 import { PROBLEM } from '../problems.ts';
 import { type Field, FieldList, H2_FIELD, STATIC_FIELDS } from './field.ts';
 import { fieldOf, internValue } from './interning.ts';
+import { lastingList } from './lasting-lists.ts';
 import { H2_PROBLEM, pathProblem } from './problems.ts';
 
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
@@ -38,14 +39,21 @@ const PATH_NAME = fieldOf(':path', '').label;
 let lastAuthority: Field | undefined;
 let lastPath: Field | undefined;
 
-/** One head. Reused: each judgement begins anew, and what it found holds until the next. */
+/** What a head was found to be. */
+export const JUDGED = { not: 0, request: 1, response: 2, trailers: 3 } as const;
+
+const { request: REQUEST, response: RESPONSE, trailers: TRAILERS } = JUDGED;
+
+/** One head. Reused: each judgement begins anew, and what it found holds until the next; but for those that last, which stay as they are. */
 export class H2Head {
+  /** One of JUDGED. */
+  judged: number = JUDGED.not;
   /** `l5d-*` fields come from a peer that may send them, and stay. */
   keepMesh = false;
   /** Clients have been told that they may use `:protocol` (RFC 8441). */
   extendedConnect = false;
   /** What was decoded, and then what of it is forwarded. */
-  readonly fields: FieldList = new FieldList();
+  readonly fields: FieldList;
   /** How many of them are pseudo-header fields: those are the first. */
   pseudoCount = 0;
   /** METHOD number of a request. */
@@ -70,8 +78,23 @@ export class H2Head {
   /** `expect: 100-continue` is there. */
   expectContinue = false;
 
+  constructor(fields = new FieldList()) {
+    this.fields = fields;
+  }
+
+  /** It and its fields are nobody's to change. */
+  get isLasting(): boolean {
+    return this.fields.number !== 0;
+  }
+
+  /** One like this that lasts. */
+  lasting(): H2Head {
+    return Object.assign(new H2Head(), this, { fields: lastingList(this.fields) });
+  }
+
   /** Back to the values above, but for the fields and what the peer may do. */
   reset(): void {
+    this.judged = JUDGED.not;
     this.pseudoCount = 0;
     this.method = METHOD.other;
     this.methodField = this.scheme = this.authority = this.host = this.path = this.protocol = undefined;
@@ -83,7 +106,9 @@ export class H2Head {
 
 /** Judges `head.fields` as a request. @returns 0 or a number for describeH2Problem */
 export function readRequest(head: H2Head): number {
+  if (head.isLasting) return head.judged === REQUEST ? 0 : H2_PROBLEM.pseudoForeign;
   head.reset();
+  head.judged = REQUEST;
   const { items, count } = head.fields;
   let at = 0;
   for (; at < count; at++) {
@@ -99,7 +124,9 @@ export function readRequest(head: H2Head): number {
 
 /** Judges `head.fields` as a response. @returns 0 or a number for describeH2Problem */
 export function readResponse(head: H2Head): number {
+  if (head.isLasting) return head.judged === RESPONSE ? 0 : H2_PROBLEM.pseudoMissing;
   head.reset();
+  head.judged = RESPONSE;
   const { items, count } = head.fields;
   if (count === 0) return H2_PROBLEM.pseudoMissing;
   const first = items[0];
@@ -116,10 +143,14 @@ export function readResponse(head: H2Head): number {
 }
 
 /**
- * Judges a list as trailers. Fields that mean something before the content cannot mean it behind it (RFC 9110 section 6.5.1), and
+ * Judges `head.fields` as trailers. Fields that mean something before the content cannot mean it behind it (RFC 9110 section 6.5.1), and
  * are taken out. @returns 0 or a number for describeH2Problem
  */
-export function readTrailers(fields: FieldList): number {
+export function readTrailers(head: H2Head): number {
+  if (head.isLasting) return head.judged === TRAILERS ? 0 : H2_PROBLEM.pseudoInTrailers;
+  head.reset();
+  head.judged = TRAILERS;
+  const { fields } = head;
   const { items, count } = fields;
   let kept = 0;
   for (let i = 0; i < count; i++) {

@@ -84,6 +84,8 @@ const HUFFMAN = 0x80;
 
 /** The decoder of one connection's direction. */
 export class HpackDecoder {
+  /** How often the table has changed, or might have. */
+  changes = 0;
   /** What our SETTINGS allow, in bytes. */
   private readonly maxTableSize: number;
   /** What the peer made of it, in bytes. */
@@ -155,6 +157,7 @@ export class HpackDecoder {
     while (at < to && bytes[at] >= SIZE_UPDATE && bytes[at] < INCREMENTAL) {
       at = this.readInteger(bytes, at, to, SIZE_UPDATE - 1);
       if (at < 0) return at;
+      this.changes++;
       if (this.integer > this.maxTableSize) return -HPACK_PROBLEM.sizeUpdateTooLarge;
       this.tableSize = this.integer;
       this.evict(this.tableSize);
@@ -246,6 +249,7 @@ export class HpackDecoder {
 
   /** Makes it the newest entry; one that is larger than the table empties it (RFC 7541 section 4.4). */
   private add(field: Field): void {
+    this.changes++;
     this.evict(this.tableSize - field.size);
     if (field.size > this.tableSize) return;
     this.newest = (this.newest + 1) & this.mask;

@@ -7,6 +7,7 @@
 import { coin } from './coin.ts';
 import { EncoderTable, MOST_TABLE_SIZE } from './encoder-table.ts';
 import type { Field, FieldList } from './field.ts';
+import { MadeBlocks } from './made-blocks.ts';
 
 /** First bytes of the representations, without the bits of their integers (RFC 7541 section 6). */
 const INDEXED = 0x80;
@@ -41,6 +42,9 @@ export class HpackEncoder {
   private announcedSize: number = MOST_TABLE_SIZE;
   /** The smallest size since then. */
   private smallestSize: number = MOST_TABLE_SIZE;
+  private readonly made = new MadeBlocks();
+  /** The last block has a field that was put in the table, or is when it comes again. */
+  private mayChange = false;
 
   /** The peer's SETTINGS_HEADER_TABLE_SIZE, in bytes; of the table we use at most MOST_TABLE_SIZE. */
   peerTableSize(bytes: number): void {
@@ -59,12 +63,23 @@ export class HpackEncoder {
    * @returns the end of the block
    */
   encode(list: FieldList, into: Uint8Array, at: number): number {
+    const { table } = this;
+    if (this.announcedSize !== this.smallestSize || this.announcedSize !== table.size)
+      return this.encodeFields(list, into, this.writeSizes(into, at));
+    if (list.number === 0) return this.encodeFields(list, into, at);
+    const { changes } = table;
+    const known = this.made.write(list, changes, into, at);
+    if (known >= 0) return known;
+    const end = this.encodeFields(list, into, at);
+    if (!this.mayChange) this.made.keep(list, changes, into, at, end);
+    return end;
+  }
+
+  private encodeFields(list: FieldList, into: Uint8Array, at: number): number {
     const { items, count } = list;
     const { table } = this;
-    let end =
-      this.announcedSize === this.smallestSize && this.announcedSize === table.size
-        ? at
-        : this.writeSizes(into, at);
+    this.mayChange = false;
+    let end = at;
     for (let i = 0; i < count; i++) {
       const field = items[i];
       const index = field.staticIndex !== 0 ? field.staticIndex : table.indexOf(field);
@@ -88,6 +103,7 @@ export class HpackEncoder {
   /** A field that has no index (RFC 7541 section 6.2). */
   private writeLiteral(field: Field, into: Uint8Array, at: number): number {
     const { label } = field;
+    if (!field.neverIndexed) this.mayChange = true;
     const nameIndex = label.staticIndex !== 0 ? label.staticIndex : this.table.indexOfName(label);
     const isAdded = !field.neverIndexed && this.isWorthAnEntry(field, nameIndex);
     let end: number;

@@ -2,9 +2,10 @@
  * Frames as they come in: whether each is well-formed and in its place among the others (RFC 9113 sections 4 and 6). What they
  * mean for a stream is the session's business.
  */
-import type { FieldList } from './field.ts';
 import { FLAG, FRAME, H2_ERROR, readUint31, readUint32 } from './frames.ts';
+import type { H2Head } from './head.ts';
 import { describeHpackProblem, HpackDecoder, isCompressionError } from './hpack-decoder.ts';
+import { KnownBlocks } from './known-blocks.ts';
 import { FrameReader, type FrameSink, TAKE } from './reader.ts';
 
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
@@ -41,8 +42,12 @@ export interface FrameEvents {
   connectionError(code: number, text: string): void;
   /** It is over: frames are not wanted any more. */
   readonly isEnded: boolean;
-  /** A header block is in the list. @param problem 0, or the HPACK_PROBLEM of a list that is too large */
-  fields(stream: number, end: boolean, problem: number, dependsOnItself: boolean): void;
+  /**
+   * A header block.
+   * @param head has its fields; see `Incoming.judged`
+   * @param problem 0, or the HPACK_PROBLEM of a list that is too large
+   */
+  fields(stream: number, end: boolean, head: H2Head, problem: number, dependsOnItself: boolean): void;
   /** A DATA frame of `length` bytes begins, padding included. */
   dataBegins(stream: number, length: number): void;
   /** A piece of its content. @param last the frame is over */
@@ -65,7 +70,8 @@ export class Incoming implements FrameSink {
   private readonly reader: FrameReader;
   private readonly events: FrameEvents;
   private readonly decoder = new HpackDecoder();
-  private readonly list: FieldList;
+  private readonly known = new KnownBlocks();
+  private readonly head: H2Head;
   private readonly maxFrameBytes: number;
   /** The first frame must be SETTINGS. */
   private isStarted = false;
@@ -79,17 +85,22 @@ export class Incoming implements FrameSink {
   private blockEnd = false;
   private blockDependsOnItself = false;
 
-  /** @param list where fields are decoded to; nobody else needs it between calls of `read` */
-  constructor(events: FrameEvents, expectPreface: boolean, maxFrameBytes: number, list: FieldList) {
+  /** @param head where fields are decoded to that did not come before; nobody else needs it between calls of `read` */
+  constructor(events: FrameEvents, expectPreface: boolean, maxFrameBytes: number, head: H2Head) {
     this.events = events;
     this.reader = new FrameReader(this, expectPreface);
     this.maxFrameBytes = maxFrameBytes;
-    this.list = list;
+    this.head = head;
   }
 
   /** Reads bytes, as they arrive; `hasRoom` as in FrameReader. */
   read(bytes: Uint8Array, from: number, to: number, hasRoom: boolean): void {
     this.reader.read(bytes, from, to, hasRoom);
+  }
+
+  /** The head that `fields` told has been judged, and found right. @returns the same, as one that lasts where it comes again and again */
+  judged(head: H2Head): H2Head {
+    return head.isLasting ? head : this.known.keep(head, this.decoder.changes);
   }
 
   /** Whether a frame or header block was not whole when this was asked last, and still is not; content need not be. */
@@ -264,11 +275,15 @@ export class Incoming implements FrameSink {
     end: boolean,
     dependsOnItself: boolean,
   ): void {
-    this.list.clear();
-    const problem = this.decoder.decode(bytes, from, to, this.list);
+    const { decoder, events } = this;
+    const known = this.known.find(bytes, from, to, decoder.changes);
+    if (known !== undefined) return events.fields(stream, end, known, 0, dependsOnItself);
+    const { fields } = this.head;
+    fields.clear();
+    const problem = decoder.decode(bytes, from, to, fields);
     if (isCompressionError(problem)) {
-      this.events.connectionError(H2_ERROR.compressionError, describeHpackProblem(problem, this.list.size));
-    } else this.events.fields(stream, end, problem, dependsOnItself);
+      events.connectionError(H2_ERROR.compressionError, describeHpackProblem(problem, fields.size));
+    } else events.fields(stream, end, this.head, problem, dependsOnItself);
   }
 
   private settings(bytes: Uint8Array, from: number, to: number): void {

@@ -2,19 +2,18 @@
 import { METHOD } from '../names.ts';
 import type { FieldList } from './field.ts';
 import { H2_ERROR, MAX_31_BITS, SETTING } from './frames.ts';
-import { readRequest, startsWithPseudo } from './head.ts';
+import { type H2Head, readRequest, startsWithPseudo } from './head.ts';
 import { DEFAULT_OPTIONS, type SessionOptions } from './options.ts';
 import type { ServerOwner } from './owner.ts';
 import { DRAIN_PING } from './pings.ts';
 import { H2_PROBLEM, isTooLarge, limitProblem } from './problems.ts';
-import { Session, sharedHead } from './session.ts';
+import { Session } from './session.ts';
 import type { Stream } from './stream.ts';
 import { ENDED } from './streams.ts';
 
 // Imported bindings are loaded at every use, constants of this module are compiled in (see fields.ts).
 const { noError: NO_ERROR, protocolError: PROTOCOL_ERROR, enhanceYourCalm: CALM } = H2_ERROR;
 const { connect: CONNECT } = METHOD;
-const head = sharedHead;
 
 /** A connection from a client. */
 export class ServerSession<T> extends Session<T> {
@@ -52,14 +51,14 @@ export class ServerSession<T> extends Session<T> {
     this.output.ping(DRAIN_PING, 0, false);
   }
 
-  fields(id: number, end: boolean, problem: number, dependsOnItself: boolean): void {
+  fields(id: number, end: boolean, head: H2Head, problem: number, dependsOnItself: boolean): void {
     const stream = this.streams.get(id);
-    const limit = limitProblem(problem);
-    if (stream !== undefined) this.trailers(stream, end, limit, dependsOnItself);
+    const wrong = limitProblem(problem) || (dependsOnItself ? H2_PROBLEM.selfDependency : 0);
+    if (stream !== undefined) this.trailers(stream, end, head, wrong);
     else if (id % 2 === 0)
       this.connectionError(PROTOCOL_ERROR, `the client opened stream ${id}, which is even`);
-    else if (id > this.lastOpened) this.opened(id, end, limit, dependsOnItself);
-    else this.late(id);
+    else if (id > this.lastOpened) this.opened(id, end, head, wrong);
+    else this.late(id, head);
   }
 
   override settingsAck(): void {
@@ -89,8 +88,8 @@ export class ServerSession<T> extends Session<T> {
   /** Owners of servers wait for no capacity. */
   protected settle(): void {}
 
-  /** A client opens a stream, with the fields in `head`. */
-  private opened(id: number, end: boolean, limit: number, dependsOnItself: boolean): void {
+  /** A client opens a stream. @param wrong what is wrong with its head already, 0: nothing */
+  private opened(id: number, end: boolean, head: H2Head, wrong: number): void {
     this.lastOpened = id;
     // It was told in time that nobody serves this one, and sends it again elsewhere.
     if (id > this.lastServed) return this.charge(1);
@@ -100,21 +99,26 @@ export class ServerSession<T> extends Session<T> {
       if (this.isKnown) this.chargeReset(0);
       return;
     }
-    head.keepMesh = this.options.keepMesh;
-    head.extendedConnect = this.options.extendedConnect;
-    const problem =
-      limit || (dependsOnItself ? H2_PROBLEM.selfDependency : 0) || readRequest(head) || lengthProblem(end);
+    const problem = wrong || this.judge(head) || lengthProblem(end, head);
     const stream = this.newStream(id, head.method, this.receivedMs);
     stream.headReceived = true;
-    if (problem !== 0) return this.refuse(stream, problem, end);
+    if (problem !== 0) return this.refuse(stream, head, problem, end);
     stream.contentRemaining = head.method === CONNECT ? -1 : head.contentLength;
     stream.remoteDone = end;
     this.budgets.useful++;
-    this.owner.requestHead(this, stream, head, end);
+    this.owner.requestHead(this, stream, this.incoming.judged(head), end);
+  }
+
+  private judge(head: H2Head): number {
+    if (!head.isLasting) {
+      head.keepMesh = this.options.keepMesh;
+      head.extendedConnect = this.options.extendedConnect;
+    }
+    return readRequest(head);
   }
 
   /** The owner may answer a head that cannot be served; that it is malformed is told in any case (RFC 9113 section 8.1.1). */
-  private refuse(stream: Stream<T>, problem: number, end: boolean): void {
+  private refuse(stream: Stream<T>, head: H2Head, problem: number, end: boolean): void {
     stream.problem = problem;
     const tooLarge = isTooLarge(problem);
     if (tooLarge) stream.remoteDone = end;
@@ -129,7 +133,7 @@ export class ServerSession<T> extends Session<T> {
   }
 
   /** Fields on a stream that is not open any more, or that was passed over (RFC 9113 section 5.1.1). */
-  private late(id: number): void {
+  private late(id: number, head: H2Head): void {
     if (this.streams.howEnded(id) === ENDED.unknown && startsWithPseudo(head.fields)) {
       this.connectionError(PROTOCOL_ERROR, `the client opened stream ${id} after stream ${this.lastOpened}`);
     } else this.strayMessage(id);
@@ -137,6 +141,6 @@ export class ServerSession<T> extends Session<T> {
 }
 
 /** Content was announced that does not follow. */
-function lengthProblem(end: boolean): number {
+function lengthProblem(end: boolean, head: H2Head): number {
   return end && head.contentLength > 0 ? H2_PROBLEM.contentLengthMismatch : 0;
 }

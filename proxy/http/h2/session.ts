@@ -27,10 +27,8 @@ const { streamClosed: STREAM_CLOSED, enhanceYourCalm: CALM } = H2_ERROR;
 /** Most answers to PING and SETTINGS that wait in a socket whose peer does not read: 70 KB. */
 const MAX_BLOCKED_REPLIES = 4096;
 
-/** What every message of this thread is decoded to and judged in: it is done with when an owner has heard of it. */
-export const sharedHead: H2Head = new H2Head();
-
-const head = sharedHead;
+/** What messages of this thread are decoded to and judged in that did not come before: it is done with when an owner has heard of it. */
+const sharedHead = new H2Head();
 
 /**
  * A connection. Methods that take a stream do nothing when it is `closed`; none may be called before `start`. The public methods
@@ -59,7 +57,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
   private finishReason = 'it was drained';
   private peerWentAway = false;
   private readonly listener: SessionOwner<Session<T>, T>;
-  private readonly incoming: Incoming;
+  protected readonly incoming: Incoming;
   private readonly encoder = new HpackEncoder();
   /** Whose DATA frame is being read; undefined: nobody wants it. Its length, and how much of that was content. */
   private dataStream: Stream<T> | undefined = undefined;
@@ -81,7 +79,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.output = new Output(this);
     this.sending = new Sending<T>(this.output, this);
     this.receiving = new Receiving<T>(options.windows, this.output);
-    this.incoming = new Incoming(this, isServer, options.maxFrameBytes, head.fields);
+    this.incoming = new Incoming(this, isServer, options.maxFrameBytes, sharedHead);
     this.receivedMs = owner.nowMs();
     this.budgets = new Budgets(this.receivedMs);
   }
@@ -219,7 +217,7 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     return this.listener.nowMs();
   }
 
-  abstract fields(id: number, end: boolean, problem: number, dependsOnItself: boolean): void;
+  abstract fields(id: number, end: boolean, head: H2Head, problem: number, dependsOnItself: boolean): void;
 
   dataBegins(id: number, length: number): void {
     this.dataLength = length;
@@ -379,17 +377,16 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
     this.output.headers(stream.id, fields, this.encoder, end);
   }
 
-  /** Fields behind the head of a message: trailers. */
-  protected trailers(stream: Stream<T>, end: boolean, limit: number, dependsOnItself: boolean): void {
+  /** Fields behind the head of a message: trailers. @param wrong what is wrong with them already, 0: nothing */
+  protected trailers(stream: Stream<T>, end: boolean, head: H2Head, wrong: number): void {
     if (stream.remoteDone) return this.streamError(stream, STREAM_CLOSED, H2_PROBLEM.afterEnd);
-    if (dependsOnItself) return this.streamError(stream, PROTOCOL_ERROR, H2_PROBLEM.selfDependency);
-    const problem = limit || readTrailers(head.fields) || (end ? 0 : H2_PROBLEM.trailersEnd);
+    const problem = wrong || readTrailers(head) || (end ? 0 : H2_PROBLEM.trailersEnd);
     if (problem !== 0) return this.streamError(stream, PROTOCOL_ERROR, problem);
     if (stream.contentRemaining > 0) {
       return this.streamError(stream, PROTOCOL_ERROR, H2_PROBLEM.contentLengthMismatch);
     }
     this.finishRemote(stream);
-    this.listener.trailers(this, stream, head.fields);
+    this.listener.trailers(this, stream, this.incoming.judged(head).fields);
     this.finishIfDone();
   }
 
