@@ -11,6 +11,8 @@ export interface H2Load {
   /** Under way at once on each connection. */
   readonly streams: number;
   readonly path: string;
+  /** Queries that are asked with, one after the other; without them there is none. */
+  readonly queries?: number;
   /** Of each answer's body. */
   readonly bytes: number;
   /** A file to send with POST, and what is said about it. */
@@ -38,12 +40,13 @@ const GRACE_MS = 20_000;
  * @throws UserError when h2load counts one error, an answer that is not 2xx, or bytes that are not whole answers
  */
 export async function runH2load(port: number, seconds: number, load: H2Load): Promise<LoadResult> {
-  const { connections, streams, path, body } = load;
+  const { connections, streams, path, queries, body } = load;
   const sent =
     body === undefined ? [] : ['-d', body.file, ...body.headers.flatMap((header) => ['-H', header])];
   const many = ['-t1', `-c${connections}`, `-m${streams}`, '-D', `${Math.round(seconds * 1000)}ms`];
   const url = `http://127.0.0.1:${port}${path}`;
-  const args = [...many, ...sent, url];
+  const urls = queries === undefined ? [url] : Array.from({ length: queries }, (_, n) => `${url}?n=${n}`);
+  const args = [...many, ...sent, ...urls];
   const output = await runProgram(needProgram('h2load'), args, seconds * 1000 + GRACE_MS);
   const summary = parseH2load(output);
   checkH2load(summary, load);

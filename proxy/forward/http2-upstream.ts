@@ -20,8 +20,8 @@ import { StreamWriter } from './http2-body.ts';
 import { Http2Socket } from './http2-socket.ts';
 import { sendAgain } from './retained.ts';
 
-/** Carriers that are kept to be used again. */
-const SPARE = 32;
+/** Carriers that are kept to be used again: as many as there are streams at most, since what comes in one batch goes to one connection. */
+const SPARE = 128;
 
 /**
  * Streams that are reset on a connection before new ones go out on another: the clients that cancel are many, and a server takes them for one

@@ -129,7 +129,8 @@ function staticField(
   neverIndexed: boolean,
 ): Field | undefined {
   if (label.staticIndex === 0 || neverIndexed) return undefined;
-  return staticsOf.get(label)?.find(({ value }) => isSame(value, bytes, from, to));
+  for (const field of staticsOf.get(label) ?? []) if (isSame(field.value, bytes, from, to)) return field;
+  return undefined;
 }
 
 function isField(
