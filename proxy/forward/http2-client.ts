@@ -27,7 +27,7 @@ import type { ConnectionId, Engine } from '../native/engine.ts';
 import type { Exchanges } from './exchanges.ts';
 import { StreamWriter } from './http2-body.ts';
 import { Http2Exchange } from './http2-exchange.ts';
-import { Http2Heads } from './http2-heads.ts';
+import { forwardedFields } from './http2-heads.ts';
 import { Http2Socket } from './http2-socket.ts';
 
 /** Exchanges that are kept to be used again: as many streams as most connections have at once. */
@@ -62,7 +62,6 @@ export class Http2Client
   readonly session: Session;
   private readonly exchanges: Exchanges;
   private readonly own: OwnFields | undefined;
-  private readonly heads: Http2Heads;
   private readonly clientSeries: HttpSeries | undefined;
   private readonly spares = new Spares<Http2Exchange>(SPARE);
   /** For requests that name none and go on as HTTP/1. */
@@ -87,7 +86,6 @@ export class Http2Client
     this.exchanges = exchanges;
     this.connection = connection;
     this.own = own;
-    this.heads = new Http2Heads(own);
     this.clientSeries = clientSeries;
     this.isMesh = connection.direction === 'inbound' && connection.clientIdentity !== undefined;
     this.session = new ServerSession<Http2Exchange>(this, { ...DEFAULT_OPTIONS, keepMesh: this.isMesh });
@@ -179,7 +177,7 @@ export class Http2Client
     const nowMs = this.nowMs();
     const exchange = this.obtain(stream);
     if (this.isResting) this.stir();
-    exchange.begin(head, this.heads.forwarded(head, exchange.ownFields), end, nowMs);
+    exchange.begin(head, forwardedFields(head, this.own, exchange.ownFields), end, nowMs);
     this.exchanges.begin(exchange, head, nowMs);
     if (exchange.grpc) this.limit(exchange);
     this.exchanges.send(exchange, nowMs);

@@ -30,15 +30,23 @@ export class Http2Connections {
 
   /**
    * One with room for another request, though it may still be on its way; undefined when none has any. What comes in one batch goes to the
-   * same one, as far as it has room: that is one send, and later one read. The first of a batch goes to the one with the most.
+   * same one, as far as it has room and is read from: that is one send, and later one read. The first of a batch goes to the one with the most.
    */
-  withRoom(pool: HttpPool, nowMs: number): Http2Upstream | undefined {
-    const { latest, latestMs, metrics } = pool;
-    const upstream = latestMs === nowMs && latest !== undefined && latest.room > 0 ? latest : mostRoom(pool);
-    pool.latest = upstream;
-    pool.latestMs = nowMs;
-    if (upstream !== undefined) metrics.shared();
-    return upstream;
+  withRoom({ shared, metrics }: HttpPool, nowMs: number): Http2Upstream | undefined {
+    let best: Http2Upstream | undefined;
+    let most = 0;
+    for (const upstream of shared) {
+      const { room, chosenMs, session } = upstream;
+      const isOfBatch = chosenMs === nowMs && room > 0 && !session.isBlocked;
+      if (room <= most && !isOfBatch) continue;
+      best = upstream;
+      most = room;
+      if (isOfBatch) break;
+    }
+    if (best === undefined) return undefined;
+    best.chosenMs = nowMs;
+    metrics.shared();
+    return best;
   }
 
   /** One whose endpoint takes no streams just now, and would say so on another one, too. */
@@ -92,16 +100,4 @@ export class Http2Connections {
     this.engine.resume(socket, true);
     upstream.ready();
   }
-}
-
-function mostRoom({ shared }: HttpPool): Http2Upstream | undefined {
-  let best: Http2Upstream | undefined;
-  let most = 0;
-  for (const upstream of shared) {
-    const { room } = upstream;
-    if (room <= most) continue;
-    most = room;
-    best = upstream;
-  }
-  return best;
 }

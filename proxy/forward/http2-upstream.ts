@@ -120,6 +120,8 @@ export class Http2Upstream
   established = false;
   /** Streams it has completed. */
   served = 0;
+  /** When a request went to it last, in ms of `performance.now()`. */
+  chosenMs = Number.NEGATIVE_INFINITY;
   /** Why its server is taken for one that does not speak HTTP/2, as the end of a sentence; empty when it is not. */
   misunderstood = '';
   /** Requests that wait until it can carry them. */

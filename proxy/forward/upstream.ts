@@ -83,9 +83,6 @@ export class HttpPool {
   private readonly idle: HttpUpstream[] = [];
   /** Connections of HTTP/2 that take requests. */
   readonly shared: Http2Upstream[] = [];
-  /** Which of them a request went to last, and when, in ms of `performance.now()`. */
-  latest: Http2Upstream | undefined;
-  latestMs = Number.NEGATIVE_INFINITY;
   /** The endpoint is no longer listed: nothing comes back. */
   closed = false;
 

@@ -179,16 +179,16 @@ const MOST_KEPT_BYTES = 4096;
 
 /** The fields of one message in order. Reused: its owner clears it. Those that last are nobody's to change; see lasting-lists.ts. */
 export class FieldList {
-  /** Tells lists apart that last; 0: this one does not. */
-  readonly number: number;
+  /** It stays as it is. */
+  readonly lasts: boolean;
   /** The first `count` are meant. */
   readonly items: Field[] = [];
   count = 0;
   /** Sum of Field.size, in bytes (RFC 9113 section 6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE). */
   size = 0;
 
-  constructor(number = 0) {
-    this.number = number;
+  constructor(lasts = false) {
+    this.lasts = lasts;
   }
 
   /** Forgets all fields. The array keeps its room, and what was in it until it is overwritten, unless that is much. */
@@ -199,8 +199,8 @@ export class FieldList {
   }
 
   /** A list of its own with the same fields. */
-  copy(number = 0): FieldList {
-    const list = new FieldList(number);
+  copy(): FieldList {
+    const list = new FieldList();
     list.take(this);
     return list;
   }

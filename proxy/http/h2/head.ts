@@ -54,6 +54,8 @@ export class H2Head {
   extendedConnect = false;
   /** What was decoded, and then what of it is forwarded. */
   readonly fields: FieldList;
+  /** Of one that lasts: what of them goes on from its connection, where that is not all of them and nothing else. */
+  forwarded: FieldList | undefined = undefined;
   /** How many of them are pseudo-header fields: those are the first. */
   pseudoCount = 0;
   /** METHOD number of a request. */
@@ -84,7 +86,7 @@ export class H2Head {
 
   /** It and its fields are nobody's to change. */
   get isLasting(): boolean {
-    return this.fields.number !== 0;
+    return this.fields.lasts;
   }
 
   /** One like this that lasts. */
@@ -106,7 +108,7 @@ export class H2Head {
 
 /** Judges `head.fields` as a request. @returns 0 or a number for describeH2Problem */
 export function readRequest(head: H2Head): number {
-  if (head.isLasting) return head.judged === REQUEST ? 0 : H2_PROBLEM.pseudoForeign;
+  if (head.isLasting) return head.judged === REQUEST ? 0 : H2_PROBLEM.pseudoMissing;
   head.reset();
   head.judged = REQUEST;
   const { items, count } = head.fields;

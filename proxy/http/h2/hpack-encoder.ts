@@ -66,7 +66,7 @@ export class HpackEncoder {
     const { table } = this;
     if (this.announcedSize !== this.smallestSize || this.announcedSize !== table.size)
       return this.encodeFields(list, into, this.writeSizes(into, at));
-    if (list.number === 0) return this.encodeFields(list, into, at);
+    if (!list.lasts) return this.encodeFields(list, into, at);
     const { changes } = table;
     const known = this.made.write(list, changes, into, at);
     if (known >= 0) return known;

@@ -2,22 +2,25 @@
  * Field lists that come again and again, each as one object that nobody changes: who has seen the object before knows what is in it, as
  * with Field. One memory per thread, bounded. It is a cache: two objects of one list can exist, and cost nothing else.
  */
-import type { FieldList } from './field.ts';
+import { coin } from './coin.ts';
+import { FieldList } from './field.ts';
 
-/** Lists that are remembered: the heads of a busy pod's calls and answers. A power of two. */
-const PLACES = 256;
+/** Sets of two lists each: the heads of a busy pod's calls and answers. A power of two. */
+const SETS = 128;
 
-const lists: (FieldList | undefined)[] = new Array<FieldList | undefined>(PLACES).fill(undefined);
-let lastNumber = 0;
+const lists: (FieldList | undefined)[] = new Array<FieldList | undefined>(2 * SETS).fill(undefined);
 
 /** The list that has the same fields in the same order, and will never have others. */
 export function lastingList(list: FieldList): FieldList {
-  if (list.number !== 0) return list;
-  const place = hashOf(list) & (PLACES - 1);
-  const known = lists[place];
-  if (known !== undefined && isSame(known, list)) return known;
-  const lasting = list.copy(++lastNumber);
-  lists[place] = lasting;
+  if (list.lasts) return list;
+  const first = 2 * (hashOf(list) & (SETS - 1));
+  for (let place = first; place < first + 2; place++) {
+    const known = lists[place];
+    if (known !== undefined && isSame(known, list)) return known;
+  }
+  const lasting = new FieldList(true);
+  lasting.take(list);
+  lists[first + coin()] = lasting;
   return lasting;
 }
 

@@ -2,29 +2,23 @@
  * Header blocks that one connection's encoder has made of lists that last. While its compression table stays as it is, it would make the
  * same again.
  */
+import { coin } from './coin.ts';
 import type { FieldList } from './field.ts';
 import { ownCopy } from './ranges.ts';
 
-/** Blocks that are remembered: those of the calls or answers of some clients. A power of two. */
+/** Blocks that are remembered: those of the calls or answers of some clients. */
 const PLACES = 16;
 
 /** Longer ones are not, in bytes: what is in the table takes one byte or two. */
 const MOST_BYTES = 128;
 
-/** A list, and its block. */
-class Place {
-  list: FieldList | undefined = undefined;
-  /** Of the table, when it was made. */
-  changes = 0;
-  bytes: Uint8Array = NONE;
-}
-
-const NONE = new Uint8Array(0);
-
 /** See above. */
 export class MadeBlocks {
-  /** Not made before there is a list that lasts. */
-  private places: Place[] | undefined = undefined;
+  /** Lists, and their blocks in the same places; those that are asked for often are in front. */
+  private readonly lists: FieldList[] = [];
+  private readonly blocks: Uint8Array[] = [];
+  /** Of the table, when they were made. */
+  private changes = 0;
 
   /**
    * Writes the block of a list that lasts.
@@ -32,20 +26,35 @@ export class MadeBlocks {
    * @returns the end of the block; -1: it is not known
    */
   write(list: FieldList, changes: number, into: Uint8Array, at: number): number {
-    const place = this.places?.[list.number & (PLACES - 1)];
-    if (place === undefined || place.list !== list || place.changes !== changes) return -1;
-    const { bytes } = place;
+    if (changes !== this.changes) return -1;
+    const { lists, blocks } = this;
+    const place = placeOf(lists, list);
+    if (place < 0) return -1;
+    const bytes = blocks[place];
+    if (place > 0) {
+      lists[place] = lists[place - 1];
+      lists[place - 1] = list;
+      blocks[place] = blocks[place - 1];
+      blocks[place - 1] = bytes;
+    }
     for (let i = 0; i < bytes.length; i++) into[at + i] = bytes[i];
     return at + bytes.length;
   }
 
-  /** The block of that list is `bytes[from, to)`, and has changed nothing. */
+  /** The block of that list, which `write` did not know, is `bytes[from, to)`, and has changed nothing. */
   keep(list: FieldList, changes: number, bytes: Uint8Array, from: number, to: number): void {
+    const { lists, blocks } = this;
+    if (changes !== this.changes) lists.length = blocks.length = 0;
+    this.changes = changes;
     if (to - from > MOST_BYTES) return;
-    this.places ??= Array.from({ length: PLACES }, () => new Place());
-    const place = this.places[list.number & (PLACES - 1)];
-    place.list = list;
-    place.changes = changes;
-    place.bytes = ownCopy(bytes, from, to);
+    const place = lists.length < PLACES ? lists.length : PLACES - 1 - coin();
+    lists[place] = list;
+    blocks[place] = ownCopy(bytes, from, to);
   }
+}
+
+/** As `indexOf`, which is a call. */
+function placeOf(lists: readonly FieldList[], list: FieldList): number {
+  for (let place = 0; place < lists.length; place++) if (lists[place] === list) return place;
+  return -1;
 }

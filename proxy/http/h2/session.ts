@@ -35,7 +35,7 @@ const sharedHead = new H2Head();
  * from `connectionError` on are for what the session is made of, not for its owner.
  *
  * Memory: what `windows` say of content, which is the owner's to hold; MAX_BLOCK_BYTES and a frame for a head on its way, 4 KB for
- * each of the two tables of header fields, some 10 KB for blocks that came or were made before, and a buffer for output while there is some.
+ * each of the two tables of header fields, 30 KB at the most for blocks that came or were made before, and a buffer for output while there is some.
  */
 export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink<T> {
   /** It is over: bytes are ignored, and nothing but `ended` is told any more. */
@@ -87,6 +87,11 @@ export abstract class Session<T> implements FrameEvents, OutputSink, SendingSink
   /** Streams that are not closed. */
   get streamCount(): number {
     return this.streams.count;
+  }
+
+  /** The socket's queue is long; see `setBlocked`. */
+  get isBlocked(): boolean {
+    return this.sending.blocked;
   }
 
   /** Those streams. */
