@@ -20,10 +20,11 @@ export class Spares<T extends object> {
 }
 
 /**
- * V8 takes a new `[]` for one of small integers. The first object makes it another kind of array, and code that was compiled for the
- * kind that others had become is thrown away: with each new connection everybody's requests would be slow for half a second.
+ * An array for objects, without any. V8 takes a new `[]` for one of small integers. The first object makes it another kind of array, and code
+ * that was compiled for the kind that others had become is thrown away: with each new connection everybody's requests would be slow for half
+ * a second.
  */
-function emptyList<T>(): T[] {
+export function emptyList<T>(): T[] {
   const list: (T | undefined)[] = [undefined];
   list.pop();
   return list as T[];

@@ -2,6 +2,7 @@
  * Header blocks of one connection that came before, and the heads they are. A client that makes the same call again sends the same bytes,
  * and while its compression table stays as it is they mean the same: such a head is neither decoded nor judged again.
  */
+import { emptyList } from '../../core/spares.ts';
 import { coin } from './coin.ts';
 import { hashBytes } from './field.ts';
 import type { H2Head } from './head.ts';
@@ -32,7 +33,7 @@ interface Known {
 /** See above. */
 export class KnownBlocks {
   /** Of the table as it is; those that are asked for often are in front. */
-  private readonly known: Known[] = [];
+  private readonly known: Known[] = emptyList();
   private changes = 0;
   private seen: Int32Array | undefined = undefined;
   /** The block that was asked for last, where it came lately and is not known, and its hash. */

@@ -2,6 +2,7 @@
  * Header blocks that one connection's encoder has made of lists that last. While its compression table stays as it is, it would make the
  * same again.
  */
+import { emptyList } from '../../core/spares.ts';
 import { coin } from './coin.ts';
 import type { FieldList } from './field.ts';
 import { ownCopy } from './ranges.ts';
@@ -15,8 +16,8 @@ const MOST_BYTES = 128;
 /** See above. */
 export class MadeBlocks {
   /** Lists, and their blocks in the same places; those that are asked for often are in front. */
-  private readonly lists: FieldList[] = [];
-  private readonly blocks: Uint8Array[] = [];
+  private readonly lists: FieldList[] = emptyList();
+  private readonly blocks: Uint8Array[] = emptyList();
   /** Of the table, when they were made. */
   private changes = 0;
 
