@@ -20,6 +20,9 @@ function bypass(mesh: Mesh, url: string) {
   return exec(mesh.client, 'setpriv', [...who, 'curl', '-s', '-m', '5', url]);
 }
 
+/** What curl says of a connection that is reset once it is there; the first, where it hears of both at once. */
+const RESET = [7, 56];
+
 /** That a sidecar has not dialled anybody: nothing opened, nothing tried in vain. */
 function expectNothingDialled(t: Test, sidecar: Sidecar): void {
   t.equal(sidecar.sum('tcp_open_total', 'peer="dst"'), 0, 'nothing was dialled');
@@ -30,7 +33,7 @@ t.test('an inbound destination that is not this host is refused: no open proxy',
   const mesh = createMesh(t, 'nft');
   if (mesh === undefined) return;
   const incoming = await startSidecar(t, mesh.server);
-  t.equal(bypass(mesh, 'http://203.0.113.9:8443/').status, 56, 'reset by the proxy');
+  t.ok(RESET.includes(bypass(mesh, 'http://203.0.113.9:8443/').status ?? 0), 'reset by the proxy');
   await incoming.until('the log says why', () => incoming.log().includes('reason=not_this_host'));
   t.match(incoming.log(), /target=203\.0\.113\.9:8443/);
   t.match(incoming.log(), new RegExp(`client=${CLIENT.v4.replaceAll('.', '\\.')}:`), 'and who it was');
@@ -45,7 +48,7 @@ for (const port of [4140, 4143]) {
     // An outbound port on loopback alone could not be reached through another address of the host.
     const config = port === 4140 ? { outbound: { listen: ['0.0.0.0:4140'] } } : {};
     const incoming = await startSidecar(t, mesh.server, { config });
-    t.equal(bypass(mesh, `http://${SERVER.v4}:${port}/`).status, 56, 'reset by the proxy');
+    t.ok(RESET.includes(bypass(mesh, `http://${SERVER.v4}:${port}/`).status ?? 0), 'reset by the proxy');
     await incoming.until('the log says why', () => incoming.log().includes('reason=own_port'));
     t.match(incoming.log(), new RegExp(`target=${SERVER.v4.replaceAll('.', '\\.')}:${port}`));
     t.equal(incoming.metric('inbound_tcp_errors_total', { error: 'own_port' }), 1);
@@ -114,7 +117,7 @@ t.test('the outbound port serves this host only', async (t) => {
   const incoming = await startSidecar(t, mesh.server, { config });
   // The rules would take the connection to the inbound port, where nobody listens now.
   t.equal(init(mesh.server, ['--cleanup', '--iptables-mode', 'nft']).status, 0);
-  t.equal(bypass(mesh, `http://${SERVER.v4}:4140/`).status, 56, 'reset by the proxy');
+  t.ok(RESET.includes(bypass(mesh, `http://${SERVER.v4}:4140/`).status ?? 0), 'reset by the proxy');
   await incoming.until('the log says why', () => incoming.log().includes('reason=foreign_client'));
   t.match(incoming.log(), new RegExp(`client=${CLIENT.v4}`));
   t.equal(incoming.metric('outbound_tcp_errors_total', { error: 'foreign_client' }), 1);
