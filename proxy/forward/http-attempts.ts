@@ -136,6 +136,12 @@ export class HttpAttempts
     this.attempt(exchange, failure, nowMs);
   }
 
+  tookBackHttp2(exchange: Exchange, endpoint: Endpoint, detail: string): void {
+    this.detach(exchange, endpoint);
+    exchange.decision?.attempted('not reached', detail);
+    this.attempt(exchange, undefined, this.engine.nowMs());
+  }
+
   unreached(exchange: Exchange, { metrics }: Http2Upstream, endpoint: Endpoint, reason: string): void {
     const nowMs = this.engine.nowMs();
     const detail = `${endpoint.address}: ${reason}`;

@@ -12,6 +12,8 @@ import type { HttpPool } from './upstream.ts';
 export interface Http2ConnectionsOwner extends Http2UpstreamOwner {
   /** Remembers whose socket this is. */
   adoptUpstream(upstream: Http2Upstream): void;
+  /** The endpoint has said that it takes HTTP/2 and does not any more: nothing was sent of a request that waited. */
+  tookBackHttp2(exchange: Exchange, endpoint: Endpoint, detail: string): void;
   /** A connection that a request waits for could not be opened. */
   dialFailed(exchange: Exchange, endpoint: Endpoint, failure: DialFailure): void;
 }
@@ -82,6 +84,7 @@ export class Http2Connections {
   /** The socket ended, or never was. `written`: bytes that the kernel took. */
   closed(upstream: Http2Upstream, errno: number, written: number): void {
     const { endpoint, queue } = upstream;
+    const tookHttp2 = endpoint?.figures.takesHttp2 === true;
     upstream.metrics.closed(false);
     upstream.withdraw();
     upstream.lost(errno === 0 ? 'closed' : errnoName(errno), written);
@@ -89,8 +92,12 @@ export class Http2Connections {
     const failure = this.dialler.ended(upstream, errno, waiting.length > 0);
     if (endpoint === undefined || failure === undefined) return;
     const detail = `${failure.detail}${upstream.misunderstood}`;
-    for (const { exchange } of waiting)
-      if (exchange !== undefined) this.owner.dialFailed(exchange, endpoint, { ...failure, detail });
+    const isTakenBack = tookHttp2 && !endpoint.figures.takesHttp2;
+    for (const { exchange } of waiting) {
+      if (exchange === undefined) continue;
+      if (isTakenBack) this.owner.tookBackHttp2(exchange, endpoint, detail);
+      else this.owner.dialFailed(exchange, endpoint, { ...failure, detail });
+    }
   }
 
   private ready(upstream: Http2Upstream): void {

@@ -4,8 +4,9 @@ import type { Http2Upstream } from '../../proxy/forward/http2-upstream.ts';
 import { H2_ERROR, SETTING } from '../../proxy/http/h2/frames.ts';
 import { H2ClientPeer, H2ServerPeer } from '../support/forward-h2-peers.ts';
 import { type Call, pathOf } from '../support/forward-peers.ts';
+import { Rig } from '../support/forward-rig.ts';
 import { type ClientEnd, World } from '../support/forward-world.ts';
-import { join, type PlainField, plainFields, settings } from '../support/h2.ts';
+import { GET, join, type PlainField, plainFields, settings } from '../support/h2.ts';
 
 const takes = (streams: number) => settings([SETTING.maxConcurrentStreams, streams]);
 
@@ -160,4 +161,43 @@ t.test('a client without streams wakes nobody', async (t) => {
   t.equal(pass(580_000, sweep), 0, 'it may say nothing for ten minutes');
   t.equal(pass(20_000, sweep), 10_000, 'then it is asked to leave');
   t.ok((client.peer as H2ClientPeer).session.isEnded);
+});
+
+t.test('an endpoint that does not take HTTP/2 any more is asked as its client asks', async (t) => {
+  // What one that knows HTTP/1 alone says to the preface, or does.
+  for (const answer of ['HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n', '']) {
+    const rig = new Rig({ mesh: true, multiplexed: true });
+    const client = rig.accept('http1');
+    rig.say(client, 'POST /once HTTP/1.1\r\nHost: web.test\r\nContent-Length: 4\r\n\r\nbody');
+    rig.dial();
+    const [first] = rig.upstreams.keys();
+    t.match(rig.sent(first), /^PRI \* HTTP\/2/);
+    if (answer !== '') rig.reply(first, answer);
+    rig.lose(first, 0);
+    rig.dial();
+    const [, second] = rig.upstreams.keys();
+    t.match(rig.sent(second), /^POST \/once HTTP\/1\.1\r\n(.*\r\n)*body$/);
+    rig.reply(second, 'HTTP/1.1 204 No Content\r\n\r\n');
+    t.match(rig.sent(client.client), /^HTTP\/1\.1 204 /);
+    const [{ attempts }] = rig.decisions;
+    t.strictSame(
+      attempts.map(({ protocol, outcome }) => [protocol, outcome]),
+      [
+        ['h2', 'not reached'],
+        ['http/1', 'answered'],
+      ],
+    );
+  }
+});
+
+t.test('… but one that never said that it does is not asked twice', async (t) => {
+  const rig = new Rig({ protocol: 'http2' });
+  const client = rig.acceptHttp2();
+  rig.ask(client, GET);
+  rig.dial();
+  rig.reply(rig.upstream, 'HTTP/1.1 400 Bad Request\r\n\r\n');
+  rig.lose(rig.upstream, 0);
+  rig.run();
+  t.equal(rig.upstreams.size, 1);
+  t.match(client.owner.news().at(-2) ?? '', /:status=502/);
 });
