@@ -8,7 +8,7 @@ import type { Case, OpenScenario, Scenario, Workshop } from '../harness/model.ts
 const WARM_UP_SECONDS = 4;
 const CONNECTIONS = 8;
 const MESSAGE_BYTES = 200;
-/** A quarter to three quarters of what HAProxy carries on two cores with its load and its backend, slow ones or fast ones. */
+/** One of them is near half of what HAProxy carries on two cores with its load and its backend: some 40,000 on slow ones, 67,000 on fast ones. */
 const RATES = [10_000, 20_000, 30_000];
 
 function latencyCase(perSecond: number): Case {

@@ -40,7 +40,7 @@ let lastAuthority: Field | undefined;
 let lastPath: Field | undefined;
 
 /** What a head was found to be. */
-export const JUDGED = { not: 0, request: 1, response: 2, trailers: 3 } as const;
+const JUDGED = { not: 0, request: 1, response: 2, trailers: 3 } as const;
 
 const { request: REQUEST, response: RESPONSE, trailers: TRAILERS } = JUDGED;
 

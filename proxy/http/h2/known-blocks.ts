@@ -6,6 +6,7 @@ import { emptyList } from '../../core/spares.ts';
 import { coin } from './coin.ts';
 import { hashBytes } from './field.ts';
 import type { H2Head } from './head.ts';
+import { cameLately } from './lately.ts';
 import { isSame, ownCopy } from './ranges.ts';
 
 /** Blocks that are remembered: the methods that a client calls, or the answers and trailers of a server. */
@@ -60,7 +61,8 @@ export class KnownBlocks {
       }
       return one.head;
     }
-    if (!this.cameLately(hash)) return undefined;
+    this.seen ??= new Int32Array(2 * SEEN_SETS);
+    if (!cameLately(this.seen, hash)) return undefined;
     this.candidate = ownCopy(bytes, from, to);
     this.hash = hash;
     return undefined;
@@ -85,14 +87,5 @@ export class KnownBlocks {
   private forget(changes: number): void {
     this.changes = changes;
     if (this.known.length > 0) this.known.length = 0;
-  }
-
-  private cameLately(hash: number): boolean {
-    this.seen ??= new Int32Array(2 * SEEN_SETS);
-    const { seen } = this;
-    const first = 2 * (hash & (SEEN_SETS - 1));
-    if (seen[first] === hash || seen[first + 1] === hash) return true;
-    seen[first + coin()] = hash;
-    return false;
   }
 }
