@@ -233,6 +233,22 @@ for (const [from, to] of [
   });
 }
 
+t.test('a server of HTTP/2 that has said all in a tunnel may want no more of it', async (t) => {
+  const tunnels: Duplex[] = [];
+  const address = await startTunnelServer(t, 'http2', (tunnel) => tunnels.push(tunnel));
+  const proxy = await startProxy(t, address, PROTOCOLS.http2);
+  for (const which of ['first', 'second']) {
+    const client = await openTunnel(t, 'http2', proxy);
+    const server = (await eventually('the other end', () => tunnels.shift())) as ServerHttp2Stream;
+    const closed = once(client.resume(), 'close');
+    // What follows the end of the stream is RST_STREAM with NO_ERROR.
+    server.end('all that I say', () => server.close());
+    await closed;
+    t.notOk(isReset(client), `the ${which} ends in order`);
+  }
+  t.equal(await proxy.sum('tcp_open_total', { peer: 'dst' }), 1, 'both on one connection');
+});
+
 /** A server of HTTP/1 that answers every head with what `answer` says; all it got is in `seen`. */
 async function startScripted(t: Test, answer: (head: string) => string) {
   const seen: string[] = [];
