@@ -240,7 +240,8 @@ export class Inbound implements OpeningOwner {
 
   sawProtocol(connection: ProxyConnection, protocol: Protocol, first: 'client' | 'server'): void {
     const port = connection.target as ApplicationPort | undefined;
-    if (port !== undefined) port.opaque = protocol === 'opaque';
+    // A probe that leaves without a word says nothing of those to come.
+    if (port !== undefined && !connection.isWordless) port.opaque = protocol === 'opaque';
     if (connection.series === undefined) {
       this.parts.openings.saw(first, connection.openingSinceMs);
       if (!this.admit(connection, NO_CLIENT_HELLO)) return;

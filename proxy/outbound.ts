@@ -167,7 +167,8 @@ export class Outbound implements OpeningOwner {
 
   sawProtocol(connection: ProxyConnection, protocol: Protocol): void {
     const target = connection.target as Target | undefined;
-    if (target !== undefined) target.opaque = protocol === 'opaque';
+    // A probe that leaves without a word says nothing of those to come.
+    if (target !== undefined && !connection.isWordless) target.opaque = protocol === 'opaque';
     this.http.detected(connection, protocol);
     if (protocol === 'opaque') return this.forward.proceed(connection);
     this.forward.abandon(connection);

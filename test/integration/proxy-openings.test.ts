@@ -1,7 +1,7 @@
 /** Clients and applications that begin at the same time, or do not begin: nobody's first bytes go to the wrong place. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { until } from '../support/engine.ts';
 import { dial, serve } from '../support/engine-peers.ts';
@@ -99,7 +99,8 @@ t.test(
   },
 );
 
-t.test('an upstream that was dialled for a silent client is not kept for one that speaks HTTP', async (t) => {
+/** An application of HTTP/1 behind both sides of a proxy; connections come to it in the order of the listeners. */
+async function startWeb(t: Test) {
   const application = await serve(t, ({ socket }) => {
     socket.on('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'));
     socket.on('end', () => socket.end());
@@ -109,6 +110,11 @@ t.test('an upstream that was dialled for a silent client is not kept for one tha
     inbound: { ports: [{ listen: '127.0.0.1:0', port: application.address.port }] },
     mesh: { 'web.yaml': serviceYaml('web', [{ address: application.address }]) },
   });
+  return { application, proxy };
+}
+
+t.test('an upstream that was dialled for a silent client is not kept for one that speaks HTTP', async (t) => {
+  const { application, proxy } = await startWeb(t);
   for (const [turn, address] of proxy.listeners.entries()) {
     const client = await dial(t, address);
     const raced = await application.peer(2 * turn);
@@ -119,6 +125,22 @@ t.test('an upstream that was dialled for a silent client is not kept for one tha
     client.socket.destroy();
   }
   await proxy.idle();
+});
+
+t.test('a client that leaves without a word says nothing of those to come', async (t) => {
+  const { application, proxy } = await startWeb(t);
+  for (const [turn, address] of proxy.listeners.entries()) {
+    (await dial(t, address)).socket.end();
+    const probe = await application.peer(2 * turn);
+    await until(() => probe.closed, 'the end of the probe');
+    const client = await dial(t, address);
+    client.socket.write('GET / HTTP/1.1\r\nHost: web\r\n\r\n');
+    await until(() => client.text.endsWith('ok'), 'the answer');
+    client.socket.destroy();
+  }
+  await proxy.idle();
+  const probesAndRequests = 2 * proxy.listeners.length;
+  t.equal(application.peers.length, probesAndRequests, 'nothing is dialled before a client has spoken');
 });
 
 t.test('what an HTTP/2 server says first decides nothing', async (t) => {
