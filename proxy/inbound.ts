@@ -24,7 +24,7 @@ import type { PeerIdentity } from './core/identity.ts';
 import { IdleCache } from './core/idle-cache.ts';
 import { LineBudget } from './core/line-budget.ts';
 import { log } from './core/log.ts';
-import { Opening, type OpeningOwner } from './detect/opening.ts';
+import { isTelling, Opening, type OpeningOwner } from './detect/opening.ts';
 import type { HttpForward } from './forward/http.ts';
 import type { TcpForward } from './forward/tcp.ts';
 import { OwnFields } from './http/h2/own-fields.ts';
@@ -94,7 +94,7 @@ interface ApplicationPort {
   readonly requests: Map<TransportSeries, HttpSeries>;
   readonly endpoints: readonly Endpoint[];
   readonly picker: InOrder;
-  /** What came last was no HTTP. Only shortens the wait of what comes next. */
+  /** What came last, and said something, was no HTTP. Only shortens the wait of what comes next. */
   opaque: boolean;
   users: number;
   usedMs: number;
@@ -240,8 +240,7 @@ export class Inbound implements OpeningOwner {
 
   sawProtocol(connection: ProxyConnection, protocol: Protocol, first: 'client' | 'server'): void {
     const port = connection.target as ApplicationPort | undefined;
-    // A probe that leaves without a word says nothing of those to come.
-    if (port !== undefined && !connection.isWordless) port.opaque = protocol === 'opaque';
+    if (port !== undefined && isTelling(connection)) port.opaque = protocol === 'opaque';
     if (connection.series === undefined) {
       this.parts.openings.saw(first, connection.openingSinceMs);
       if (!this.admit(connection, NO_CLIENT_HELLO)) return;

@@ -19,7 +19,7 @@ import {
   type SocketAddress,
 } from './core/address.ts';
 import { log } from './core/log.ts';
-import { Opening, type OpeningOwner } from './detect/opening.ts';
+import { isTelling, Opening, type OpeningOwner } from './detect/opening.ts';
 import type { HttpForward } from './forward/http.ts';
 import type { TcpForward } from './forward/tcp.ts';
 import type { MetricsSlab } from './metrics/slab.ts';
@@ -167,8 +167,7 @@ export class Outbound implements OpeningOwner {
 
   sawProtocol(connection: ProxyConnection, protocol: Protocol): void {
     const target = connection.target as Target | undefined;
-    // A probe that leaves without a word says nothing of those to come.
-    if (target !== undefined && !connection.isWordless) target.opaque = protocol === 'opaque';
+    if (target !== undefined && isTelling(connection)) target.opaque = protocol === 'opaque';
     this.http.detected(connection, protocol);
     if (protocol === 'opaque') return this.forward.proceed(connection);
     this.forward.abandon(connection);

@@ -8,8 +8,8 @@ import { runWrk } from '../harness/wrk.ts';
 const MICROSECONDS = 1e6;
 /**
  * Whoever compiles while it runs spends 0.3 s of CPU time on it once per process, which must be neither in the cost of a request nor
- * forgotten (README, measurements). Most of it in the first 40,000 requests; what is done as connections end and begin, with the
- * second load.
+ * forgotten (README, measurements). Most of it passes with the first 40,000 requests; the second load is for what is done when connections
+ * begin and end.
  */
 const WARM_UPS = 2;
 const WARM_UP_SECONDS = 3;

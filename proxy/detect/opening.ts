@@ -103,10 +103,9 @@ export class Opening {
 
   /** Something is new in what is held, or an end was seen. */
   decide(connection: ProxyConnection): void {
-    const { held, heldUpstream, search } = connection;
+    const { held, search } = connection;
     if (held.length > 0) return this.read(connection, search?.tls === true);
-    const spoke = heldUpstream.length > 0 && !opensAsHttp2Server(heldUpstream);
-    if (spoke || connection.upstreamEnded) return this.serverFirst(connection);
+    if (hasServerSpoken(connection) || connection.upstreamEnded) return this.serverFirst(connection);
     // An end without a byte is for the application to make sense of.
     if (connection.clientEnded) this.settle(connection, 'opaque', 'client');
   }
@@ -183,4 +182,17 @@ export class Opening {
     this.engine.pause(connection.client);
     if (connection.upstreamStage === 'ready') this.engine.pause(connection.upstream);
   }
+}
+
+/**
+ * Whether a connection that settles on a protocol says anything of those to come. Where nobody has said a word, as when a probe leaves again or
+ * a server ends at once, it does not.
+ */
+export function isTelling(connection: ProxyConnection): boolean {
+  return connection.held.length > 0 || hasServerSpoken(connection);
+}
+
+/** What servers of HTTP/2 begin with, whoever their client is, is no word. */
+function hasServerSpoken({ heldUpstream }: ProxyConnection): boolean {
+  return heldUpstream.length > 0 && !opensAsHttp2Server(heldUpstream);
 }

@@ -269,8 +269,9 @@ export class Http2Upstream
     const exchange = carrier?.exchange;
     const { endpoint, session } = this;
     if (carrier === undefined || exchange === undefined || endpoint === undefined) return;
-    // A server that has said all may want no more of what its client says (RFC 9113 section 8.1): that ends a tunnel in order.
-    if (code === H2_ERROR.noError && !ours && exchange.responseBody.done) return this.done(exchange, carrier);
+    // A server that has said all in a tunnel may want no more of what its client says (RFC 9113 section 8.1): it has ended in order.
+    if (code === H2_ERROR.noError && !ours && exchange.isOpenTunnel && exchange.responseBody.done)
+      return this.done(exchange, carrier);
     if (ours && stream.problem !== 0)
       return this.owner.spoiled(exchange, carrier, describeH2Problem(stream.problem).text);
     const isLost = code === H2_ERROR.connectionLost;

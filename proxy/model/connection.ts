@@ -128,11 +128,6 @@ export class ProxyConnection {
     this.destination = destination;
   }
 
-  /** Neither the client nor an upstream that may speak first has sent anything. */
-  get isWordless(): boolean {
-    return this.held.length === 0 && this.heldUpstream.length === 0;
-  }
-
   /** Holds received bytes, which are the engine's until the batch is over; by then `keep` must have been called. */
   hold(socket: ConnectionId, bytes: Uint8Array): void {
     if (socket !== this.client) {

@@ -35,7 +35,7 @@ export interface Target {
   picker: EndpointPicker | undefined;
   /** What the picker chooses from. */
   endpoints: readonly Endpoint[];
-  /** What came last was no HTTP. Only shortens the wait of what comes next. */
+  /** What came last, and said something, was no HTTP. Only shortens the wait of what comes next. */
   opaque: boolean;
   /** Connections held for the first snapshot. */
   readonly waiting: Set<ProxyConnection>;

@@ -14,6 +14,7 @@ import {
   startH2Application,
 } from '../support/h2-application.ts';
 import { dialH2 } from '../support/h2-wire.ts';
+import { sendRaw } from '../support/http.ts';
 import { pieces, streamDigest } from '../support/http-application.ts';
 import { startRoutes } from '../support/http-routes.ts';
 import {
@@ -44,6 +45,9 @@ function* endless(): Generator<Buffer> {
 const resetting: H2Handler = (stream, head) => {
   const path = String(head[':path']);
   if (path === '/early') return stream.close(H2_ERROR.internalError);
+  // Node's servers reset without an error what they close unanswered.
+  if (path === '/hinted') stream.additionalHeaders({ ':status': 103 });
+  if (path === '/hinted' || path === '/unanswered') return stream.close();
   if (!path.startsWith('/late')) return answerStream(stream, head);
   stream.respond({ ':status': 200, 'content-type': String(head['content-type'] ?? 'text/plain') });
   // Closed with a code it would send the end first.
@@ -72,12 +76,35 @@ t.test('a response that is reset', async (t) => {
       t.equal(application.seen.get('/early'), 1, 'nothing is sent twice');
       const refused = await client.get('/early', GRPC);
       t.strictSame([refused.status, refused.headers['grpc-status']], [200, '13'], 'a call, before it began');
+      for (const path of ['/unanswered', '/hinted']) {
+        const { status, text } = await client.get(path);
+        t.strictSame(
+          [status, /reset the stream \(NO_ERROR\)/.test(text)],
+          [502, true],
+          `${path}: no answer is none`,
+        );
+        const call = await client.post(path, [Buffer.from('body')], GRPC);
+        t.strictSame([call.status, call.headers['grpc-status']], [200, '13'], `${path}, a call`);
+      }
       t.equal((await client.get('/fine')).status, 200, 'others go on');
       client.session.close();
     });
   }
   const broken = await outgoing.sum('outbound_http_errors_total');
   t.ok(broken > 0, `${broken} errors are counted`);
+});
+
+t.test('an answer that does not come is not taken from the next request', async (t) => {
+  const { address } = await startH2Application(t, resetting);
+  const mesh = { 'app.yaml': serviceYaml('app', [{ address }], undefined, 'kubernetes.io/h2c') };
+  const proxy = await startTestProxy(t, { outbound: listenerFor('app'), mesh });
+  const [{ ip, port }] = proxy.listeners;
+  const first = await new H2Client(t, proxy.listeners[0]).get('/unanswered');
+  t.equal(first.status, 502, 'the first of a connection');
+  const last = 'GET /fine HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n';
+  const { text } = await sendRaw(ip, port, `GET /unanswered HTTP/1.1\r\nHost: app\r\n\r\n${last}`);
+  t.strictSame(text.match(/(?<=^HTTP\/1\.1 )\d+/gm), ['502', '200']);
+  t.match(text, /reset the stream \(NO_ERROR\).*answer to \/fine/s);
 });
 
 t.test('a client that does not want its answer any more', async (t) => {

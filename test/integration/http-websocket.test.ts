@@ -237,14 +237,19 @@ t.test('a server of HTTP/2 that has said all in a tunnel may want no more of it'
   const tunnels: Duplex[] = [];
   const address = await startTunnelServer(t, 'http2', (tunnel) => tunnels.push(tunnel));
   const proxy = await startProxy(t, address, PROTOCOLS.http2);
-  for (const which of ['first', 'second']) {
-    const client = await openTunnel(t, 'http2', proxy);
+  for (const from of ['http1', 'http2'] as const) {
+    const client = await openTunnel(t, from, proxy);
     const server = (await eventually('the other end', () => tunnels.shift())) as ServerHttp2Stream;
-    const closed = once(client.resume(), 'close');
+    const heard = lengthOf(client);
+    const closed = once(server, 'close');
+    for (const piece of pieces(MUCH)) server.write(piece);
     // What follows the end of the stream is RST_STREAM with NO_ERROR.
-    server.end('all that I say', () => server.close());
+    server.end(() => server.close());
+    t.equal(await heard, MUCH, `${from}: the client hears all of it`);
     await closed;
-    t.notOk(isReset(client), `the ${which} ends in order`);
+    client.end();
+    if (from === 'http2') await once(client, 'close');
+    t.notOk(isReset(client), `${from}: and that it has ended`);
   }
   t.equal(await proxy.sum('tcp_open_total', { peer: 'dst' }), 1, 'both on one connection');
 });

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import type { SocketAddress } from '../../proxy/core/address.ts';
 import { until } from '../support/engine.ts';
 import { dial, serve } from '../support/engine-peers.ts';
-import { clientStart, GET, headers } from '../support/h2.ts';
+import { clientStart, GET, headers, settings } from '../support/h2.ts';
 import { startH2Application } from '../support/h2-application.ts';
 import { makeIdentities } from '../support/identities.ts';
 import { eventually, listenerFor, serviceYaml, startTestProxy } from '../support/proxy.ts';
@@ -100,8 +100,9 @@ t.test(
 );
 
 /** An application of HTTP/1 behind both sides of a proxy; connections come to it in the order of the listeners. */
-async function startWeb(t: Test) {
+async function startWeb(t: Test, greeting: string | Uint8Array = '') {
   const application = await serve(t, ({ socket }) => {
+    socket.write(greeting);
     socket.on('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'));
     socket.on('end', () => socket.end());
   });
@@ -127,21 +128,31 @@ t.test('an upstream that was dialled for a silent client is not kept for one tha
   await proxy.idle();
 });
 
-t.test('a client that leaves without a word says nothing of those to come', async (t) => {
-  const { application, proxy } = await startWeb(t);
-  for (const [turn, address] of proxy.listeners.entries()) {
-    (await dial(t, address)).socket.end();
-    const probe = await application.peer(2 * turn);
-    await until(() => probe.closed, 'the end of the probe');
-    const client = await dial(t, address);
-    client.socket.write('GET / HTTP/1.1\r\nHost: web\r\n\r\n');
-    await until(() => client.text.endsWith('ok'), 'the answer');
-    client.socket.destroy();
-  }
-  await proxy.idle();
-  const probesAndRequests = 2 * proxy.listeners.length;
-  t.equal(application.peers.length, probesAndRequests, 'nothing is dialled before a client has spoken');
-});
+for (const [name, greeting] of [
+  ['a client that leaves without a word says nothing of those to come', ''],
+  ['… nor when the server has sent the first frame of HTTP/2 meanwhile', settings()],
+] as const) {
+  t.test(name, async (t) => {
+    const { application, proxy } = await startWeb(t, greeting);
+    for (const [turn, address] of proxy.listeners.entries()) {
+      const probe = await dial(t, address);
+      if (greeting.length === 0) probe.socket.end();
+      const probed = await application.peer(2 * turn);
+      if (greeting.length > 0) {
+        await until(() => probed.socket.writableLength === 0, 'the greeting');
+        probe.socket.end();
+      }
+      await until(() => probed.closed, 'the end of the probe');
+      const client = await dial(t, address);
+      client.socket.write('GET / HTTP/1.1\r\nHost: web\r\n\r\n');
+      await until(() => client.receivedBytes > 0, 'the answer');
+      client.socket.destroy();
+    }
+    await proxy.idle();
+    const probesAndRequests = 2 * proxy.listeners.length;
+    t.equal(application.peers.length, probesAndRequests, 'nothing is dialled before a client has spoken');
+  });
+}
 
 t.test('what an HTTP/2 server says first decides nothing', async (t) => {
   const { address } = await startH2Application(t);

@@ -9,7 +9,7 @@ import type { Call } from '../support/forward-peers.ts';
 import { type Cast, World } from '../support/forward-world.ts';
 
 const STEPS = 500;
-const RUNS = 20;
+const RUNS = process.env.FERRULE_SOAK === '1' ? 2_000 : 60;
 
 /** What is wrong after so many steps; undefined: nothing. */
 function play(seed: number, cast: Cast): string | undefined {
