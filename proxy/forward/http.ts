@@ -152,8 +152,7 @@ export class HttpForward {
 
   clientData(connection: ProxyConnection, offset: number, length: number): void {
     const client = this.clientOf(connection);
-    if (client instanceof Http2Client)
-      client.session.receive(this.engine.slab, offset, offset + length, true);
+    if (client instanceof Http2Client) client.received(this.engine.slab, offset, offset + length, true);
     else if (client !== undefined)
       this.http1.requests.received(client, this.engine.slab, offset, offset + length);
   }

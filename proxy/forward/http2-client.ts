@@ -1,5 +1,5 @@
 /** A client's HTTP/2 connection: each of its streams is an exchange of its own. */
-import { Spares } from '../core/spares.ts';
+import { emptyList, Spares } from '../core/spares.ts';
 import type { LocalAnswer } from '../http/answer.ts';
 import { answerFields, GRPC_OF_REASON, grpcAnswerFields, grpcTrailerFields } from '../http/answer-fields.ts';
 import { GRPC, grpcTimeoutMs, renewGrpcTimeout } from '../http/grpc.ts';
@@ -47,6 +47,12 @@ const MIN_WAITED_MS = 1;
 
 /** Heads on their way, which are sent before the next ones come. */
 const outgoing = new FieldList();
+/**
+ * Requests of the connection that is being read: they are sent when content of one comes, or nothing more. One that is reset at once costs no
+ * endpoint anything. Places are used again: what an array loses by its length, it has to get anew.
+ */
+const fresh: (Http2Exchange | undefined)[] = emptyList();
+let freshCount = 0;
 const fieldOptions = new FieldOptions();
 const lineOptions = new LineOptions();
 
@@ -109,10 +115,16 @@ export class Http2Client
     connection.held = NO_BYTES;
     session.start();
     if (this.exchanges.isDraining(connection)) session.drain();
-    session.receive(held, 0, held.length);
+    this.received(held, 0, held.length, false);
     this.watch();
     if (connection.clientEnded) this.clientEnded();
     else this.engine.resume(socket, true);
+  }
+
+  /** Bytes of the client; for `hasRoom` see FrameReader. */
+  received(bytes: Uint8Array, from: number, to: number, hasRoom: boolean): void {
+    this.session.receive(bytes, from, to, hasRoom);
+    if (freshCount > 0) this.sendFresh();
   }
 
   /** It will send no more, and nothing that it must say can follow: nobody is there any more. */
@@ -180,7 +192,7 @@ export class Http2Client
     exchange.begin(head, forwardedFields(head, this.own, exchange.ownFields), end, nowMs);
     this.exchanges.begin(exchange, head, nowMs);
     if (exchange.grpc) this.limit(exchange);
-    this.exchanges.send(exchange, nowMs);
+    fresh[freshCount++] = exchange;
   }
 
   requestProblem(_session: Session, stream: ClientStream, problem: number, fields: FieldList): void {
@@ -201,6 +213,7 @@ export class Http2Client
     to: number,
     end: boolean,
   ): void {
+    if (freshCount > 0) this.sendFresh();
     const exchange = stream.user;
     if (exchange === undefined || exchange.finishing) return this.session.consumed(stream, to - from);
     exchange.owed += to - from;
@@ -210,7 +223,9 @@ export class Http2Client
     exchange.heldLast = end;
   }
 
-  trailers(_session: Session, { user: exchange }: ClientStream, fields: FieldList): void {
+  trailers(_session: Session, stream: ClientStream, fields: FieldList): void {
+    if (freshCount > 0) this.sendFresh();
+    const exchange = stream.user;
     if (exchange === undefined || exchange.finishing) return;
     if (exchange.carrier?.isReady === true && !exchange.isHolding) return this.endWith(exchange, fields);
     exchange.heldLast = true;
@@ -219,6 +234,7 @@ export class Http2Client
 
   streamReset(_session: Session, { user: exchange }: ClientStream): void {
     if (exchange === undefined) return;
+    if (freshCount > 0) forgetFresh(exchange);
     if (!exchange.finishing) this.exchanges.clientLeft(exchange);
     this.recycle(exchange);
   }
@@ -355,6 +371,17 @@ export class Http2Client
     this.recycle(exchange);
   }
 
+  /** Sends what came, in its order. */
+  private sendFresh(): void {
+    const nowMs = this.nowMs();
+    for (let at = 0; at < freshCount; at++) {
+      const exchange = fresh[at];
+      fresh[at] = undefined;
+      if (exchange !== undefined) this.exchanges.send(exchange, nowMs);
+    }
+    freshCount = 0;
+  }
+
   private limit(exchange: Http2Exchange): void {
     const timeoutMs = grpcTimeoutMs(exchange.fields);
     if (timeoutMs >= 0) this.exchanges.limit(exchange, timeoutMs);
@@ -433,6 +460,14 @@ export class Http2Client
     this.session.release(stream);
     this.spares.give(exchange);
   }
+}
+
+/** It will not be sent, if it was to be. */
+function forgetFresh(exchange: Http2Exchange): void {
+  let at = freshCount - 1;
+  while (at >= 0 && fresh[at] !== exchange) at--;
+  if (at >= 0) fresh[at] = undefined;
+  while (freshCount > 0 && fresh[freshCount - 1] === undefined) freshCount--;
 }
 
 /** What a gRPC client is told: what its endpoint said by a reset, or what the proxy found. */

@@ -129,6 +129,31 @@ t.test('a connection on which many streams were given up gets no new ones', asyn
   t.equal(kept.status, 200, 'what is on its way is answered');
 });
 
+t.test('a request that is reset with what brought it reaches no endpoint', async (t) => {
+  const servers: H2ServerPeer[] = [];
+  const { world, client } = quietWorld((server) => servers.push(server));
+  post(world, client);
+  world.settle();
+  const seen = () => servers.map(({ services }) => services.length);
+  t.strictSame(seen(), [1]);
+  const calls = Array.from({ length: 6 }, () => post(world, client));
+  // The first, two in the middle, and the last: what stays is sent in its order.
+  for (const gone of [5, 2, 3, 0]) client.peer.cancel(calls[gone]);
+  world.arrive(client);
+  world.settle();
+  t.strictSame(
+    calls.map(({ status }) => status),
+    [0, 200, 0, 0, 200, 0],
+  );
+  t.strictSame(seen(), [3]);
+  const explained = world.http.explain(undefined).slice(0, 6).reverse();
+  t.strictSame(
+    explained.map(({ outcome, attempts }) => `${outcome} ${attempts.length}`),
+    ['client left 0', 'answered 1', 'client left 0', 'client left 0', 'answered 1', 'client left 0'],
+  );
+  t.strictSame(world.ask(), [], 'and nothing of it stays');
+});
+
 t.test('endpoints that leave at once are not dialled for every request that waits', async (t) => {
   const { world, client } = quietWorld((server) => {
     server.toProxy = join(server.toProxy, goAway(0, H2_ERROR.noError));
