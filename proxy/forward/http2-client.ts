@@ -48,8 +48,8 @@ const MIN_WAITED_MS = 1;
 /** Heads on their way, which are sent before the next ones come. */
 const outgoing = new FieldList();
 /**
- * Requests of the connection that is being read: they are sent when content of one comes, or nothing more. One that is reset at once costs no
- * endpoint anything. Places are used again: what an array loses by its length, it has to get anew.
+ * Requests of the connection that is being read, in their order: they are sent when content or trailers of any stream come, which is then not
+ * held, or when the read is over. One that is reset before that costs no endpoint anything. The array never shrinks: `freshCount` are meant.
  */
 const fresh: (Http2Exchange | undefined)[] = emptyList();
 let freshCount = 0;
