@@ -9,9 +9,8 @@ const WARM_UP_SECONDS = 4;
 const CONNECTIONS = 8;
 const MESSAGE_BYTES = 200;
 /**
- * The last two are half of the most that HAProxy and nghttpx carry on two fast cores with the load and the backend beside them:
- * above 60,000 and 180,000 their queues grow for as long as it lasts. At the last one HAProxy falls behind, and fails where that is
- * by more than the client waits for.
+ * The last two are near half of the most that HAProxy and nghttpx answer on two fast cores with the load and the backend beside them: 65,000 to
+ * 80,000, and 180,000. At the last one HAProxy falls behind, and fails where that is by more than the client waits for.
  */
 const RATES = [10_000, 30_000, 90_000];
 

@@ -15,7 +15,7 @@ const NOISE_EARNED = 4;
 const MOST_RESETS = 2000;
 /**
  * The same on a connection that has been of no use yet: who is cut comes again, and what a batch of events brings of it, a stream opened and
- * reset in 4 µs, everybody else waits for. More than another proxy of ours passes on of its clients (MOST_RESETS of its `Http2Upstream`).
+ * reset in up to 4 µs, everybody else waits for. More than another proxy of ours passes on of its clients (MOST_RESETS of its `Http2Upstream`).
  */
 export const FIRST_RESETS = 512;
 /** Early resets a second that nobody has earned. */
